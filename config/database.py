@@ -1,0 +1,24 @@
+"""The database: failed_jobs always, the queues with QUEUE_CONNECTION=database, and the app's own models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import SettingsConfigDict
+
+from core.settings import Section
+
+
+class DatabaseSettings(Section):
+    model_config = SettingsConfigDict(env_prefix="DATABASE_")
+
+    url: str = Field(
+        "sqlite+aiosqlite:///storage/routemq.sqlite3",
+        description="sqlite:///path, postgresql://user:password@host/name or mysql://user:password@host/name",
+    )
+    pool_size: PositiveInt = Field(10, description="connections of one process at most")
+    pool_timeout: PositiveFloat = Field(30.0, description="seconds to wait for a free connection")
+    sqlite_synchronous: Literal["NORMAL", "FULL"] = Field(
+        "NORMAL", description="NORMAL survives a crash of the process, FULL a power cut as well"
+    )

@@ -1,0 +1,253 @@
+"""The composition root: builds the parts from the settings, owns their lifetime, and alone picks a driver."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from core import handle_message
+from core.clock import Backoff
+from core.errors import UnavailableError
+from core.observability.events import Events
+from core.queue.driver import Driver, FailureStore
+from core.queue.queue_manager import DispatchOptions, QueueManager
+from core.redis_manager import redis_manager
+from core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from core.database.engine import Database
+    from core.handle_message import FailedMessages
+    from core.mqtt.client import MqttClient
+    from core.mqtt.message import IncomingMessage
+    from core.queue.registry import JobRegistry
+    from core.queue.worker.options import WorkerOptions
+    from core.queue.worker.worker import Worker
+    from core.routing.handling import MessageHandler
+    from core.routing.table import RouteTable
+
+_log = logging.getLogger("routemq")
+
+
+class Application:
+    """Everything of RouteMQ in one process, connected lazily.
+
+        async with Application() as app:
+            await dispatch(SendEmail(to="a@example.com"))
+
+    Without `settings`, they are read from the environment and `.env`. Parts are made when they are first
+    asked for, so that a script that only dispatches imports no router and opens no MQTT connection.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, events: Events | None = None) -> None:
+        self.settings = settings or load_settings()
+        self.events = events or Events()
+
+    async def __aenter__(self) -> Self:
+        from core.model import bind
+
+        bind(self.database)
+        redis_manager.bind(self._text_redis, self.settings.redis.prefix)
+        handle_message.bind(self._run_recorded_message)
+        await self.queues.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from core.model import unbind
+
+        await self.queues.close()
+        handle_message.unbind(self._run_recorded_message)
+        redis_manager.unbind()
+        if self._text_redis is not None:
+            await self._text_redis.aclose()
+        unbind(self.database)
+        await self.database.close()
+
+    # ── stores ───────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def database(self) -> Database:
+        from core.database.engine import Database
+
+        options = self.settings.database
+        return Database(
+            options.url,
+            pool_size=options.pool_size,
+            pool_timeout=options.pool_timeout,
+            sqlite_synchronous=options.sqlite_synchronous,
+        )
+
+    @cached_property
+    def failures(self) -> FailureStore:
+        from core.database.failures import DatabaseFailureStore
+
+        return DatabaseFailureStore(self.database)
+
+    @cached_property
+    def queues(self) -> QueueManager:
+        options = self.settings.queue
+        return QueueManager(
+            {"database": self._database_driver, "redis": self._redis_driver, "memory": self._memory_driver},
+            DispatchOptions(options.connection, options.default, options.max_payload, options.max_pending),
+            events=self.events,
+        )
+
+    def _database_driver(self) -> Driver:
+        from core.queue.drivers.database import DatabaseDriver
+
+        return DatabaseDriver(self.database)
+
+    def _redis_driver(self) -> Driver:
+        from core.queue.drivers.redis import RedisDriver
+
+        return RedisDriver(self._new_redis(), self.failures, prefix=self.settings.redis.prefix)
+
+    def _memory_driver(self) -> Driver:
+        from core.queue.drivers.memory import MemoryDriver
+
+        return MemoryDriver()
+
+    @cached_property
+    def _text_redis(self) -> Redis | None:
+        """What redis_manager speaks to: values are text there."""
+        if self.settings.redis.is_configured or self.settings.queue.connection == "redis":
+            return self._new_redis(decode_responses=True)
+        return None
+
+    def _new_redis(self, **options: bool) -> Redis:
+        from core.redis_client import new_redis
+
+        return new_redis(self.settings.redis, **options)
+
+    # ── the app's own code ───────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def jobs(self) -> JobRegistry:
+        """The job classes of the app's `jobs/`, and the framework's own."""
+        from core.discovery import find_classes
+        from core.job import Job
+        from core.queue.registry import JobRegistry
+
+        found = find_classes(self.settings.app.package, "jobs", Job)
+        return JobRegistry([*found, handle_message.HandleMessage])
+
+    @cached_property
+    def routes(self) -> RouteTable:
+        """The routes of the app's `routers/`. Raises RouteError for those that cannot be."""
+        from core.discovery import find_objects
+        from core.router import Router
+        from core.routing.table import RouteTable
+
+        found = find_objects(self.settings.app.package, "routers", "router", Router)
+        return RouteTable(found, self.settings.mqtt.group_name)
+
+    # ── roles ────────────────────────────────────────────────────────────────────────────────────────
+
+    def worker(
+        self,
+        options: WorkerOptions,
+        *,
+        connection: str | None = None,
+        max_tries: int | None = None,
+        timeout: float | None = None,
+    ) -> Worker:
+        """A worker of a connection (default: QUEUE_CONNECTION); `max_tries` and `timeout` win over the jobs' own."""
+        from core.queue.worker.executor import Executor
+        from core.queue.worker.limits import LimitRules, Limits
+        from core.queue.worker.worker import Worker
+
+        queue = self.settings.queue
+        rules = LimitRules(Limits(queue.max_tries, queue.retry_after, queue.timeout), max_tries, timeout)
+        executor = Executor(self.jobs, rules, threads=queue.threads, events=self.events)
+        return Worker(self.queues.driver(connection), executor, options, self.events)
+
+    def mqtt_client(self, process: int | None = None) -> MqttClient:
+        """The main router's client, or that of the shared-subscription process with this number (from 1)."""
+        from core.mqtt.client import MqttClient
+
+        settings = self.settings.mqtt
+        handler = self.message_handler(shared=process is not None)
+        client = MqttClient(
+            settings.options(),
+            client_id=settings.client_id if process is None else f"{settings.client_id}-{process}",
+            subscriptions=self.routes.subscriptions(process),
+            handle=handler.handle,
+            events=self.events,
+        )
+        handler.publisher = client
+        return client
+
+    def message_handler(self, *, shared: bool | None = None) -> MessageHandler:
+        """What runs messages through their routes; those of the shared, the other, or (None) all of them."""
+        from core.routing.handling import MessageHandler
+
+        return MessageHandler(
+            self.routes,
+            events=self.events,
+            record_failure=self._failed_messages.record,
+            tries=self.settings.mqtt.handler_tries,
+            shared=shared,
+        )
+
+    @cached_property
+    def _failed_messages(self) -> FailedMessages:
+        queue = self.settings.queue
+        return handle_message.FailedMessages(self.queues.driver().failures, queue.connection, queue.default)
+
+    @cached_property
+    def _recorded_message_handler(self) -> MessageHandler:
+        from core.mqtt.publisher import OneShotPublisher
+
+        handler = self.message_handler()
+        handler.publisher = OneShotPublisher(self.settings.mqtt.options())
+        return handler
+
+    async def _run_recorded_message(self, message: IncomingMessage) -> None:
+        await self._recorded_message_handler.run_once(message)
+
+    # ── at start ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def wait_until_ready(self, timeout: float | None = None, *, connection: str | None = None) -> None:
+        """Wait for the stores, and see that the database is up to date.
+
+        Raises UnavailableError with the address of what is missing after `timeout` seconds (default:
+        APP_START_TIMEOUT), and SchemaOutdatedError where migrations are.
+        """
+        from core.database.migrations import require_current
+
+        await _reach([self.database.ping, self.queues.driver(connection).ping], self._start_timeout(timeout))
+        await require_current(self.database)
+
+    async def wait_for_database(self, timeout: float | None = None) -> None:
+        """Wait for the database alone, whatever its tables. Raises UnavailableError as above."""
+        await _reach([self.database.ping], self._start_timeout(timeout))
+
+    def _start_timeout(self, timeout: float | None) -> float:
+        return self.settings.app.start_timeout if timeout is None else timeout
+
+
+async def _reach(pings: Sequence[Callable[[], Awaitable[object]]], timeout: float) -> None:
+    give_up_at = asyncio.get_running_loop().time() + timeout
+    backoff = Backoff(0.1, 2.0)
+    for ping in pings:
+        while (error := await _failure_of(ping)) is not None:
+            delay = backoff.next()
+            if asyncio.get_running_loop().time() + delay > give_up_at:
+                raise error
+            _log.warning("waiting: %s", error)
+            await asyncio.sleep(delay)
+
+
+async def _failure_of(ping: Callable[[], Awaitable[object]]) -> UnavailableError | None:
+    try:
+        await ping()
+    except UnavailableError as error:
+        return error
+    return None

@@ -1,0 +1,59 @@
+"""Time as the process sees it, in one replaceable object.
+
+Leases, due times and expiry never ask this clock: they live by the store's (DESIGN section 6). It
+serves intervals inside a process, so that a test can move time instead of waiting for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The present moment, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes backwards."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def jittered(seconds: float, spread: float = 0.25) -> float:
+    """`seconds`, moved by up to ± `spread` of itself, so that a herd of processes does not act in step."""
+    return seconds * random.uniform(1 - spread, 1 + spread)
+
+
+class Backoff:
+    """Growing, jittered delays in seconds: `minimum`, then twice as long each time, up to `maximum`."""
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
+        self.reset()
+
+    def reset(self) -> None:
+        self._next = self._minimum
+
+    def next(self) -> float:
+        delay = self._next
+        self._next = min(self._next * 2, self._maximum)
+        return jittered(delay)

@@ -1,0 +1,201 @@
+"""The connection to the database, shared by the queue driver, failed_jobs and the app's own models."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+
+from core.clock import Backoff
+from core.database.url import DatabaseUrl, Dialect, parse_url
+from core.errors import QueueUnavailableError, SchemaOutdatedError, SettingError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+
+Answer = TypeVar("Answer")
+Work = Callable[["AsyncConnection"], Awaitable[Answer]]
+
+_TRIES = 6
+_BUSY_SECONDS = 5
+"""How long SQLite waits for another process's write before it gives up."""
+_CONNECT_SECONDS = 10
+_RECYCLE_SECONDS = 3600
+_OLDEST_SQLITE = (3, 35)
+"""The first with UPDATE … RETURNING."""
+
+_CONNECT_ARGUMENTS: dict[Dialect, dict[str, Any]] = {
+    # A write begins with BEGIN IMMEDIATE: it waits for its turn at once, instead of failing on the way from a
+    # read to a write. Reads take no transaction, so a session that only read is in nobody's way.
+    "sqlite": {"timeout": _BUSY_SECONDS, "isolation_level": "IMMEDIATE"},
+    # Plans are made for the table as it is: one cached while the queue was empty reads all of a full one.
+    "postgresql": {
+        "timeout": _CONNECT_SECONDS,
+        "server_settings": {
+            "timezone": "UTC",
+            "plan_cache_mode": "force_custom_plan",
+            "application_name": "routemq",
+        },
+    },
+    # Strict, lest a server that is not cut a long text off in silence.
+    "mysql": {
+        "connect_timeout": _CONNECT_SECONDS,
+        "init_command": "SET time_zone = '+00:00', sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+    },
+}
+_ENGINE_ARGUMENTS: dict[Dialect, dict[str, Any]] = {
+    "sqlite": {},
+    "postgresql": {},
+    "mysql": {"isolation_level": "READ COMMITTED"},  # no gap locks between fetchers and dispatchers
+}
+
+
+class Database:
+    """A pool of connections, opened at its first use; SQLAlchemy is not even imported before."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 30.0,
+        sqlite_synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+    ) -> None:
+        """`pool_timeout` is in seconds. Raises SettingError for a URL that cannot be used."""
+        self.url: DatabaseUrl = parse_url(url)
+        self._pool = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": pool_timeout}
+        self._sqlite_synchronous = sqlite_synchronous
+        self._turn: AbstractAsyncContextManager[Any] = asyncio.Lock() if self.url.dialect == "sqlite" else nullcontext()
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.url.dialect
+
+    @property
+    def address(self) -> str:
+        """Where the database is, without user and password."""
+        return self.url.address
+
+    @cached_property
+    def engine(self) -> AsyncEngine:
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        engine = create_async_engine(
+            self.url.text,
+            connect_args=_CONNECT_ARGUMENTS[self.dialect],
+            pool_recycle=_RECYCLE_SECONDS,
+            **_ENGINE_ARGUMENTS[self.dialect],
+            **self._pool,
+        )
+        if self.url.path:
+            self._prepare_sqlite(engine)
+        return engine
+
+    async def read(self, work: Work[Answer]) -> Answer:
+        """Run `work`, which changes nothing, outside of any transaction. Raises as `write` does."""
+        return await self._repeat(lambda: self._read(work))
+
+    async def write(self, work: Work[Answer], *, single: bool = False) -> Answer:
+        """Run `work` in one transaction of its own; once more where it lost a race or met a dead connection.
+
+        `single` says that it is one statement, which is atomic by itself and needs no BEGIN and COMMIT.
+        Raises QueueUnavailableError where the database cannot be reached: what was asked may have happened.
+        Raises SchemaOutdatedError where a table is missing.
+        """
+        return await self._repeat(lambda: self._write(work, single))
+
+    def session(self) -> AsyncSession:
+        """A session of SQLAlchemy's, for the app's models."""
+        return self._sessions()
+
+    async def ping(self) -> None:
+        """Reach the database, or raise QueueUnavailableError."""
+        await self.read(lambda connection: connection.exec_driver_sql("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection. A later use opens new ones."""
+        engine = self.__dict__.pop("engine", None)
+        self.__dict__.pop("_sessions", None)
+        self.__dict__.pop("_autocommit", None)
+        if engine is not None:
+            await engine.dispose()
+
+    @cached_property
+    def _sessions(self) -> async_sessionmaker[AsyncSession]:
+        from sqlalchemy.ext.asyncio import async_sessionmaker
+
+        return async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @cached_property
+    def _autocommit(self) -> AsyncEngine:
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def _read(self, work: Work[Answer]) -> Answer:
+        engine = self._autocommit if self.dialect == "postgresql" else self.engine
+        async with engine.connect() as connection:
+            return await work(connection)
+
+    async def _write(self, work: Work[Answer], single: bool) -> Answer:
+        if single and self.dialect == "postgresql":
+            return await self._read(work)
+        # SQLite has one writer at a time. Taking turns here is prompt; its own waiting is by sleeps.
+        async with self._turn, self.engine.begin() as connection:
+            if self.dialect == "sqlite" and not single:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return await work(connection)
+
+    async def _repeat(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        tries = 0
+        backoff = Backoff(0.01, 0.5)
+        while True:
+            tries += 1
+            try:
+                return await work()
+            except Exception as error:
+                if tries == _TRIES or not _is_passing(error):
+                    self.explain(error)
+            await asyncio.sleep(backoff.next())
+
+    def explain(self, error: Exception) -> NoReturn:
+        """Raise what a database error means, with the address; any other error as it is."""
+        from core.database.error_kinds import is_missing_table, is_race, is_unreachable
+
+        reason = str(getattr(error, "orig", None) or error) or type(error).__name__
+        if is_missing_table(error):
+            raise SchemaOutdatedError(
+                f"The database {self.address} lacks a table or column ({reason}). Run: python main.py --migrate"
+            ) from error
+        if is_unreachable(error) or is_race(error):
+            raise QueueUnavailableError(
+                f"The database {self.address} cannot be reached: {reason}. Start it, or correct DATABASE_URL."
+            ) from error
+        raise error
+
+    def _prepare_sqlite(self, engine: AsyncEngine) -> None:
+        from sqlalchemy import event
+
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise SettingError(
+                f"DATABASE_URL names SQLite, and this Python has SQLite {sqlite3.sqlite_version}; "
+                "RouteMQ needs 3.35 or later. Use a newer Python, or PostgreSQL or MySQL."
+            )
+        if self.url.path:
+            self.url.path.parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine.sync_engine, "connect", self._set_pragmas)
+
+    def _set_pragmas(self, connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA synchronous = {self._sqlite_synchronous}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+
+def _is_passing(error: Exception) -> bool:
+    from core.database.error_kinds import is_race, is_stale_connection
+
+    return is_race(error) or is_stale_connection(error)

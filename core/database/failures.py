@@ -1,0 +1,127 @@
+"""failed_jobs: the record of every job that was given up, whichever store its queue lives in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Delete, Insert, delete, func, or_, select
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.database.columns import payload_to_text, storable
+from core.database.engine import Database
+from core.database.packet import ALWAYS_FITS, escaped_size, packet_room, shortened
+from core.database.tables import failed_jobs
+from core.queue.state import FailedJob, Failure
+
+_IDS_PER_STATEMENT = 500
+
+
+class DatabaseFailureStore:
+    """The failed_jobs table, as the FailureStore of every driver."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, connection: str, failures: Sequence[Failure]) -> None:
+        """Store failures; one whose job id has a row already replaces it."""
+        if failures:
+            await self._database.write(lambda inner: store_failures(inner, connection, failures))
+
+    async def list(self, *, limit: int | None = None, queue: str | None = None) -> list[FailedJob]:
+        """The rows, newest first."""
+        newest = select(failed_jobs).order_by(failed_jobs.c.failed_at.desc(), failed_jobs.c.id.desc()).limit(limit)
+        query = newest if queue is None else newest.where(failed_jobs.c.queue == queue)
+        return [_failed_job(row) for row in await self._rows(query)]
+
+    async def find(self, key: str) -> FailedJob | None:
+        """The row whose id or job id is `key`."""
+        rows = await self._rows(select(failed_jobs).where(_has_key(key)).limit(1))
+        return _failed_job(rows[0]) if rows else None
+
+    async def forget(self, job_ids: Sequence[str]) -> int:
+        """Delete the rows of these job ids; returns how many there were."""
+        slices = [job_ids[at : at + _IDS_PER_STATEMENT] for at in range(0, len(job_ids), _IDS_PER_STATEMENT)]
+        return sum([await self._delete(delete(failed_jobs).where(failed_jobs.c.job_id.in_(ids))) for ids in slices])
+
+    async def flush(self) -> int:
+        """Delete every row; returns how many there were."""
+        return await self._delete(delete(failed_jobs))
+
+    async def prune(self, before: datetime) -> int:
+        """Delete the rows that failed before a moment (UTC); returns how many there were."""
+        return await self._delete(delete(failed_jobs).where(failed_jobs.c.failed_at < before))
+
+    async def count(self, connection: str) -> dict[str, int]:
+        """Rows per queue that came from one connection."""
+        query = (
+            select(failed_jobs.c.queue, func.count())
+            .where(failed_jobs.c.connection == connection)
+            .group_by(failed_jobs.c.queue)
+        )
+        return {row[0]: row[1] for row in await self._rows(query)}
+
+    async def _rows(self, query: Any) -> Sequence[Any]:
+        async def work(connection: AsyncConnection) -> Sequence[Any]:
+            return (await connection.execute(query)).all()
+
+        return await self._database.read(work)
+
+    async def _delete(self, statement: Delete) -> int:
+        async def work(connection: AsyncConnection) -> int:
+            return (await connection.execute(statement)).rowcount
+
+        return await self._database.write(work, single=True)
+
+
+async def store_failures(connection: AsyncConnection, name: str, failures: Sequence[Failure]) -> None:
+    """Write rows of the queue connection `name` inside a transaction of the caller's."""
+    rows = {each.job_id: _row(name, each) for each in failures}
+    for row in rows.values():
+        await _fit_packet(connection, row)
+    if rows:
+        await connection.execute(_replacing_insert(connection.dialect.name), list(rows.values()))
+
+
+def _row(name: str, failure: Failure) -> dict[str, Any]:
+    return {
+        "job_id": failure.job_id,
+        "connection": name,
+        "queue": failure.queue,
+        "job": storable(failure.job)[:255],
+        "payload": failure.payload,
+        "exception": storable(failure.exception),
+        "attempts": failure.attempts,
+        "failed_at": datetime.now(UTC),
+    }
+
+
+async def _fit_packet(connection: AsyncConnection, row: dict[str, Any]) -> None:
+    """On MySQL, shorten a traceback that does not fit beside its payload: better a part than no record."""
+    size = len(row["payload"]) + 4 * len(row["exception"])
+    if connection.dialect.name == "mysql" and size > ALWAYS_FITS:
+        room = await packet_room(connection) - escaped_size(payload_to_text(row["payload"]))
+        row["exception"] = shortened(row["exception"], room)
+
+
+def _replacing_insert(dialect: str) -> Insert:
+    """INSERT that overwrites the row of the same job id, which each dialect spells in its own way."""
+    names = [column.name for column in failed_jobs.columns if column.name not in ("id", "job_id")]
+    if dialect in ("mysql", "mariadb"):
+        into = mysql.insert(failed_jobs)
+        return into.on_duplicate_key_update({name: into.inserted[name] for name in names})
+    upsert = postgresql.insert(failed_jobs) if dialect == "postgresql" else sqlite.insert(failed_jobs)
+    return upsert.on_conflict_do_update(index_elements=["job_id"], set_={name: upsert.excluded[name] for name in names})
+
+
+def _has_key(key: str) -> ColumnElement[bool]:
+    by_job_id = failed_jobs.c.job_id == key
+    is_id = key.isascii() and key.isdigit() and int(key) < 2**63
+    return or_(failed_jobs.c.id == int(key), by_job_id) if is_id else by_job_id
+
+
+def _failed_job(row: Any) -> FailedJob:
+    """The columns come in the order of the fields; a test holds them to it."""
+    return FailedJob(*row)

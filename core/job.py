@@ -1,0 +1,128 @@
+"""`Job`: a unit of work that a worker runs later, and that survives in a store until then.
+
+Two styles, one class. Declared fields are typed, validated when the job is dispatched, and set through a
+keyword constructor; a class with a constructor of its own carries plain attributes instead:
+
+    class SendEmail(Job):
+        queue = "emails"
+        to: str
+        subject: str = ""
+
+        async def handle(self) -> None: ...
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable
+from inspect import get_annotations
+from typing import Any, ClassVar, dataclass_transform, get_origin, get_type_hints
+
+import msgspec
+
+OPTIONS = ("max_tries", "retry_after", "timeout")
+"""What travels with a job when it is set on the instance; the class' own options stay with the class."""
+
+RESERVED = frozenset({*OPTIONS, "queue", "job_id", "attempts"})
+"""Names that no declared field can have."""
+
+
+@dataclass_transform(kw_only_default=True)
+class Job:
+    """The base of all jobs. Subclasses in `app/jobs/` are found by themselves.
+
+    Options are attributes of the class, or of one instance, and then travel with it; where neither is
+    set, the configured default holds (QUEUE_DEFAULT, QUEUE_MAX_TRIES, QUEUE_RETRY_AFTER, QUEUE_TIMEOUT).
+    """
+
+    queue: str
+    """The queue that it is dispatched to."""
+    max_tries: int
+    """How often it is started at most."""
+    retry_after: float
+    """Seconds between a failed try and the next."""
+    timeout: float
+    """Seconds that one try may take; 0 for no limit."""
+    job_id: str
+    """UUIDv7; set once it is dispatched, and inside `handle()`."""
+    attempts: int
+    """How often it was started, this try included; set inside `handle()` and `failed()`."""
+
+    def __init__(self, **values: Any) -> None:
+        fields = declared_fields(type(self))
+        if fields is None:
+            _refuse(self, values)
+            return
+        _refuse(self, values.keys() - set(fields.__struct_fields__))
+        for name, value in msgspec.structs.asdict(_fill(self, fields, values)).items():
+            setattr(self, name, value)
+
+    def handle(self) -> Awaitable[None] | None:
+        """Do the work. `async def` runs on the event loop, `def` in a thread."""
+        raise NotImplementedError(f"{job_name(type(self))} has no handle(): define it, as `async def` or `def`.")
+
+    def failed(self, exception: Exception) -> Awaitable[None] | None:
+        """Called once the job is given up and its row of failed_jobs is stored."""
+
+    def should_retry(self, exception: Exception) -> bool:
+        """Whether another try makes sense after this exception; asked only while tries are left."""
+        return True
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
+        return f"{type(self).__name__}({values})"
+
+
+def job_name(cls: type[Job]) -> str:
+    """What a payload calls a class: its module and name, e.g. `app.jobs.send_email.SendEmail`."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def declared_fields(cls: type[Job]) -> type[msgspec.Struct] | None:
+    """The struct of a class' declared fields; None where the class carries plain attributes."""
+    if cls not in _declared:
+        _declared[cls] = _struct_of(cls)
+    return _declared[cls]
+
+
+_declared: dict[type[Job], type[msgspec.Struct] | None] = {}
+
+
+def _struct_of(cls: type[Job]) -> type[msgspec.Struct] | None:
+    if cls.__init__ is not Job.__init__:
+        return None
+    fields = [(name, kind, _default(cls, name)) for name, kind in field_types(cls).items()]
+    return msgspec.defstruct(cls.__name__, fields, kw_only=True) if fields else None
+
+
+def field_types(cls: type[Job]) -> dict[str, Any]:
+    """The annotations of the classes between `Job` and `cls`, in order of declaration."""
+    types: dict[str, Any] = {}
+    for owner in reversed(cls.__mro__):
+        if issubclass(owner, Job) and owner is not Job:
+            hints = get_type_hints(owner, vars(sys.modules[owner.__module__]), include_extras=True)
+            types |= {name: hints[name] for name in get_annotations(owner) if _is_field(name, hints[name])}
+    return types
+
+
+def _is_field(name: str, kind: Any) -> bool:
+    return name not in RESERVED and not name.startswith("_") and ClassVar not in (kind, get_origin(kind))
+
+
+def _default(cls: type[Job], name: str) -> Any:
+    default = getattr(cls, name, msgspec.NODEFAULT)
+    if isinstance(default, list | dict | set):
+        return msgspec.field(default_factory=default.copy)
+    return default
+
+
+def _fill(job: Job, fields: type[msgspec.Struct], values: dict[str, Any]) -> msgspec.Struct:
+    try:
+        return fields(**values)
+    except TypeError as error:
+        raise TypeError(f"{type(job).__name__}: {error}") from None
+
+
+def _refuse(job: Job, names: Any) -> None:
+    if names:
+        raise TypeError(f"{type(job).__name__} declares no field {', '.join(sorted(names))}.")

@@ -1,0 +1,7 @@
+"""The door to `Model`, the base of the app's models."""
+
+from __future__ import annotations
+
+from core.database.model import Model, bind, bound_database, unbind
+
+__all__ = ["Model", "bind", "bound_database", "unbind"]

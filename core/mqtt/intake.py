@@ -1,0 +1,122 @@
+"""Hands messages to the handler, a bounded number at a time, and says when to stop reading."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from core.mqtt.acknowledger import Acknowledger, Arrival
+from core.mqtt.message import IncomingMessage
+
+_log = logging.getLogger("routemq.mqtt")
+
+_OVERFLOW = 1000
+"""Messages beyond the bound that may be read, unhandled, to get at an answer that stands behind them."""
+_CANCELLATION = 2.0  # seconds that a cancelled handler has to come to its end
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    message: IncomingMessage
+    acknowledger: Acknowledger
+    arrival: Arrival | None
+
+
+class Intake:
+    """At most `max_messages` messages and about `max_bytes` of payload between arrival and PUBACK.
+
+    For QoS 0, which has none, the end of the handling counts. `on_room` is called whenever there may be
+    room again.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[IncomingMessage], Awaitable[None]],
+        *,
+        max_messages: int,
+        max_bytes: int,
+        on_room: Callable[[], None],
+    ) -> None:
+        self._handle = handle
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._on_room = on_room
+        self._waiting: deque[_Taken] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+        self._quiet = False
+        self._acknowledger = Acknowledger(send=lambda _: False, give_up=lambda: None)
+
+    @property
+    def held(self) -> int:
+        """Messages between arrival and PUBACK."""
+        return len(self._waiting) + len(self._running) + self._acknowledger.held_back
+
+    def has_room(self, answer_awaited: bool = False) -> bool:
+        """Whether to read on. `answer_awaited`: behind the messages stands an answer to something of ours."""
+        if self._bytes >= self._max_bytes:
+            return False
+        if answer_awaited:
+            return self.held < self._max_messages + _OVERFLOW
+        return not self._quiet and self.held < self._max_messages
+
+    def follow(self, acknowledger: Acknowledger) -> None:
+        """From now on messages come on a new connection; what waited for its turn on the last comes again."""
+        self._acknowledger = acknowledger
+        self._bytes -= sum(len(each.message.payload) for each in self._waiting if each.arrival)
+        self._waiting = deque(each for each in self._waiting if not each.arrival)
+
+    def take(self, message: IncomingMessage) -> None:
+        arrival = self._acknowledger.arrived(message.mid) if message.qos else None
+        self._waiting.append(_Taken(message, self._acknowledger, arrival))
+        self._bytes += len(message.payload)
+        self._start_handlers()
+
+    def quiet(self) -> None:
+        """Start no more handlers."""
+        self._quiet = True
+
+    async def drain(self, grace: float) -> None:
+        """Wait for the running handlers, up to `grace` seconds, then cancel those that are left."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CANCELLATION)
+
+    def _start_handlers(self) -> None:
+        while self._waiting and len(self._running) < self._max_messages and not self._quiet:
+            taken = self._waiting.popleft()
+            task = asyncio.create_task(self._run(taken), name=f"message {taken.message.topic}")
+            self._running.add(task)
+            task.add_done_callback(lambda task, taken=taken: self._ended(task, taken))  # type: ignore[misc]
+
+    async def _run(self, taken: _Taken) -> None:
+        await self._handle(taken.message)
+
+    def _ended(self, task: asyncio.Task[None], taken: _Taken) -> None:
+        self._running.discard(task)
+        self._bytes -= len(taken.message.payload)
+        handled = _succeeded(task, taken.message)
+        if taken.arrival:
+            taken.acknowledger.settle(taken.arrival, handled=handled)
+        self._start_handlers()
+        self._on_room()
+
+
+def _succeeded(task: asyncio.Task[None], message: IncomingMessage) -> bool:
+    if task.cancelled():
+        return False
+    error = task.exception()
+    if error is not None:
+        fate = (
+            "it stays unacknowledged, and the broker will deliver it again"
+            if message.qos
+            else "it is lost (QoS 0)"
+        )
+        _log.error("the handler of a message on %s raised: %s", message.topic, fate, exc_info=error)
+    return error is None

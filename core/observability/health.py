@@ -1,0 +1,36 @@
+"""A sign of life for health checks: a file that is touched while the program is healthy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+INTERVAL = 5.0
+"""Seconds; a check that finds the file older than three of them may call the program ill."""
+
+
+@asynccontextmanager
+async def showing_health(file: str | None, is_healthy: Callable[[], bool]) -> AsyncIterator[None]:
+    """Touch `file` every few seconds while `is_healthy()`, as long as the block runs; None shows nothing."""
+    if file is None:
+        yield
+        return
+    task = asyncio.create_task(_show(Path(file), is_healthy), name="health")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _show(file: Path, is_healthy: Callable[[], bool]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        while True:
+            if is_healthy():
+                file.touch()
+            await asyncio.sleep(INTERVAL)
+    finally:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""The driver contract: what a store must do to hold queues.
+
+Each verb is one atomic change of state per queue, whatever dies in between, and takes a batch. Verbs
+that end a try take leases, and change nothing for a lease that is no longer current; they return the
+ids of those jobs, so that a late owner is told. Times are judged by the store's clock. Every verb may
+be repeated after an error whose outcome is unknown: a repetition changes nothing more.
+
+A store that cannot be reached raises QueueUnavailableError. tests/contract holds every driver to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+
+
+class WakeUp(Protocol):
+    """Tells an idle worker that there may be something to fetch. May tell too often, never has to tell."""
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait for a push to one of the queues since the last `wait` returned; at most `timeout` seconds.
+
+        Returns whether there was one.
+        """
+
+    async def close(self) -> None:
+        """Give back connection and tasks."""
+
+
+class FailureStore(Protocol):
+    """The failed_jobs table."""
+
+    async def record(self, connection: str, failures: Sequence[Failure]) -> None:
+        """Store failures; one whose job id has a row already replaces it."""
+
+    async def rows(self, *, limit: int | None = None, queue: str | None = None) -> list[FailedJob]:
+        """The rows, newest first."""
+
+    async def find(self, key: str) -> FailedJob | None:
+        """The row whose id or job id is `key`."""
+
+    def take(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[list[FailedJob]]:
+        """Lock these rows and yield those that exist; they are deleted when the block ends without an error.
+
+        A second taker of the same rows waits, and then does not find them.
+        """
+
+    async def forget(self, job_ids: Sequence[str]) -> int:
+        """Delete the rows of these job ids; returns how many there were."""
+
+    async def flush(self) -> int:
+        """Delete every row; returns how many there were."""
+
+    async def prune(self, before: datetime) -> int:
+        """Delete the rows that failed before a moment (UTC); returns how many there were."""
+
+    async def count(self, connection: str) -> dict[str, int]:
+        """Rows per queue that came from one connection."""
+
+
+class Driver(Protocol):
+    connection: str
+    """Its name in settings and in failed_jobs: "redis", "database" or "memory"."""
+    failures: FailureStore
+
+    # ── into the store ───────────────────────────────────────────────────────────────────────────────
+
+    async def push(self, jobs: Sequence[NewJob]) -> None:
+        """Store jobs, in order, all or (per queue) none. A job whose id is stored already is left as it is."""
+
+    # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
+
+    async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
+        """Take up to `limit` available jobs, the first queue first, each queue first in, first out.
+
+        Counts a try and leases each job for `lease` seconds under a token that was never used before.
+        """
+
+    async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
+        """Remove finished jobs. Returns the ids of those whose lease is not current."""
+
+    async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
+        """End tries: each job is due again after its delay, behind those that are available by then."""
+
+    async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
+        """Give jobs up: off the queue and into failed_jobs, so that a crash loses neither."""
+
+    async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
+        """Hand jobs back untried: available at once, ahead of the others, the try uncounted."""
+
+    async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
+        """Lease jobs for `lease` seconds from now. Touches nothing else of them."""
+
+    # ── maintenance, which any number of workers may do at the same time ─────────────────────────────
+
+    async def stage(self, queues: Sequence[str]) -> float | None:
+        """Make due jobs available, each exactly once. Returns the seconds until the next is due, if any."""
+
+    async def rescue(self, queues: Sequence[str]) -> int:
+        """Make jobs whose lease ran out available, ahead of the others; returns how many.
+
+        Also finishes what a process left half done when it died (failures not yet in failed_jobs).
+        """
+
+    def wake_up(self, queues: Sequence[str]) -> WakeUp:
+        """A wake-up for these queues; falls back to the timeout where the store has no channel."""
+
+    # ── operating ────────────────────────────────────────────────────────────────────────────────────
+
+    async def queues(self) -> list[str]:
+        """Names of the queues that hold a job in any state, sorted."""
+
+    async def size(self, queue: str) -> int:
+        """How many jobs the queue holds, in any state but failed."""
+
+    async def stats(self, queue: str) -> QueueStats:
+        """Counts per state, without loading a job."""
+
+    async def clear(self, queue: str) -> int:
+        """Delete the jobs that nobody executes; returns how many. failed_jobs is left alone."""
+
+    async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
+        """Put failed jobs back on their queue with no tries counted, and forget their rows; how many.
+
+        Neither loses nor doubles a job: what a crash interrupts, the next call finishes.
+        """
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ping(self) -> None:
+        """Reach the store, or raise QueueUnavailableError with its address."""
+
+    async def close(self) -> None:
+        """Give back every connection."""

@@ -1,0 +1,251 @@
+"""The driver over SQLite, PostgreSQL or MySQL: each verb is one short transaction for its whole batch.
+
+Times are judged by the database, and the lease of a job is current as long as its token stands in the
+row: one that ran out is still accepted, until the rescuer or another fetch has changed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+from uuid import uuid4
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.database.engine import Answer, Database, Work
+from core.database.failures import DatabaseFailureStore, store_failures
+from core.database.tables import failed_jobs, jobs
+from core.errors import QueueUnavailableError
+from core.observability.events import Events
+from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.statements.statements import Statements
+from core.queue.drivers.wake_up.pushes import Channel
+from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+
+Item = TypeVar("Item")
+Ending = Callable[[AsyncConnection, Sequence[Item]], Awaitable[set[str]]]
+"""A statement that ends tries, and returns the ids of the jobs whose lease was current."""
+
+_ROWS = 1000
+"""Jobs that one statement writes at most."""
+_LEASES = 500
+"""Leases that one statement names at most."""
+
+
+class DatabaseDriver:
+    """Queues in the tables `jobs` and `failed_jobs`. The database is the caller's, who closes it after the driver."""
+
+    connection = "database"
+
+    def __init__(self, database: Database, events: Events | None = None) -> None:
+        self.failures: FailureStore = DatabaseFailureStore(database)
+        self._database = database
+        self._statements, self._channel = _parts_for(database, events or Events())
+
+    # ── into the store ───────────────────────────────────────────────────────────────────────────────
+
+    async def push(self, jobs: Sequence[NewJob]) -> None:
+        chunks = list(_chunks(jobs, self._statements.chunk_bytes))
+        if not chunks:
+            return
+        try:
+            await self._write(partial(self._push_chunks, chunks=chunks), single=len(chunks) == 1)
+        finally:  # where the outcome is unknown, too
+            self.announce(jobs)
+
+    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        """Store jobs as a part of the caller's transaction, who calls `announce` once it is committed."""
+        await self._push_chunks(connection, list(_chunks(jobs, self._statements.chunk_bytes)))
+
+    def announce(self, jobs: Sequence[NewJob]) -> None:
+        """Wake the workers that wait for these jobs."""
+        self._channel.announce({job.queue for job in jobs})
+
+    # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
+
+    async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
+        token = uuid4().hex
+        fetched: list[FetchedJob] = []
+        for queue in queues:
+            if len(fetched) >= limit:
+                break
+            fetch = partial(self._statements.fetch, queue=queue, limit=limit - len(fetched), lease=lease, token=token)
+            try:
+                fetched += await self._write(fetch)
+            except QueueUnavailableError:
+                if not fetched:
+                    raise
+                break  # those of the queues before are leased, and must reach their worker
+        return fetched
+
+    async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
+        return _stale(leases, await self._apply(self._statements.remove, leases))
+
+    async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
+        done = await self._apply(self._statements.retry, retries)
+        return _stale([each.lease for each in retries], done)
+
+    async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
+        leases = [lease for lease, _ in failures]
+
+        async def work(connection: AsyncConnection) -> set[str]:
+            done = await _in_batches(self._statements.remove, connection, leases)
+            records = [failure for lease, failure in failures if lease.job_id in done]
+            await store_failures(connection, self.connection, records)
+            return done
+
+        return _stale(leases, await self._database.write(work) if failures else set())
+
+    async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
+        done = await self._apply(self._statements.release, leases)
+        self._channel.announce({lease.queue for lease in leases})
+        return _stale(leases, done)
+
+    async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
+        return _stale(leases, await self._apply(partial(self._statements.renew, lease=lease), leases))
+
+    # ── maintenance ──────────────────────────────────────────────────────────────────────────────────
+
+    async def stage(self, queues: Sequence[str]) -> float | None:
+        """Only tells when the next is due: a job becomes available by the passing of time alone."""
+        waits = [await self._read(partial(self._statements.next_due, queue=queue)) for queue in queues]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    async def rescue(self, queues: Sequence[str]) -> int:
+        rescued = {queue: await self._rescue(queue) for queue in queues}
+        self._channel.announce(queue for queue, count in rescued.items() if count)
+        return sum(rescued.values())
+
+    def wake_up(self, queues: Sequence[str]) -> WakeUp:
+        return self._channel.wake_up(queues)
+
+    # ── operating ────────────────────────────────────────────────────────────────────────────────────
+
+    async def queues(self) -> list[str]:
+        """One look into the index per queue, however many jobs there are."""
+        first = select(func.min(jobs.c.queue).label("queue")).cte("name", recursive=True)
+        following = select(func.min(jobs.c.queue)).where(jobs.c.queue > first.c.queue).scalar_subquery()
+        names = first.union_all(select(following).where(first.c.queue.is_not(None)))
+
+        async def work(connection: AsyncConnection) -> set[str | None]:
+            return set((await connection.execute(select(names.c.queue))).scalars())
+
+        held = await self._read(work) | (await self.failures.count(self.connection)).keys()
+        return sorted(name for name in held if name is not None)
+
+    async def size(self, queue: str) -> int:
+        async def work(connection: AsyncConnection) -> int:
+            count = select(func.count()).select_from(jobs).where(jobs.c.queue == queue)
+            return (await connection.execute(count)).scalar_one()
+
+        return await self._read(work)
+
+    async def stats(self, queue: str) -> QueueStats:
+        stats = await self._read(partial(self._statements.stats, queue=queue))
+        return replace(stats, failed=(await self.failures.count(self.connection)).get(queue, 0))
+
+    async def clear(self, queue: str) -> int:
+        async def work(connection: AsyncConnection) -> int:
+            idle = (jobs.c.queue == queue) & jobs.c.lease_expires_at.is_(None)
+            return (await connection.execute(delete(jobs).where(idle))).rowcount
+
+        return await self._write(work)
+
+    async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
+        """One transaction takes the rows and puts the jobs back; of two operators, the second finds none."""
+        done = await self._database.write(lambda connection: _in_batches(self._put_back, connection, failed))
+        self._channel.announce({each.queue for each in failed})
+        return len(done)
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ping(self) -> None:
+        await self._database.ping()
+
+    async def close(self) -> None:
+        """Give back what is the driver's own: the wake-ups. The database is closed by whoever opened it."""
+        await self._channel.close()
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _push_chunks(self, connection: AsyncConnection, chunks: Sequence[Sequence[NewJob]]) -> None:
+        for chunk in chunks:
+            await self._statements.push(connection, chunk)
+
+    async def _rescue(self, queue: str) -> int:
+        rescue = partial(self._statements.rescue, queue=queue, limit=_ROWS)
+        rescued = 0
+        while count := await self._write(rescue):
+            rescued += count
+        return rescued
+
+    async def _put_back(self, connection: AsyncConnection, failed: Sequence[FailedJob]) -> set[str]:
+        """Move rows of failed_jobs to jobs, those that are still there; returns their job ids."""
+        by_job_id = {each.job_id: each for each in failed}
+        mine = failed_jobs.c.job_id.in_(by_job_id)
+        found = set(await connection.scalars(select(failed_jobs.c.job_id).where(mine).with_for_update()))
+        again = [NewJob(job_id, each.queue, each.payload) for job_id, each in by_job_id.items() if job_id in found]
+        await self.push_within(connection, again)
+        await connection.execute(delete(failed_jobs).where(mine))
+        return found
+
+    async def _apply(self, statement: Ending[Item], items: Sequence[Item]) -> set[str]:
+        """Run a verb on all of its leases in one transaction; returns the ids of those that were current."""
+        if not items:
+            return set()
+        return await self._write(
+            lambda connection: _in_batches(statement, connection, items), single=len(items) <= _LEASES
+        )
+
+    async def _write(self, work: Work[Answer], *, single: bool = True) -> Answer:
+        return await self._database.write(work, single=single and self._statements.single)
+
+    async def _read(self, work: Work[Answer]) -> Answer:
+        return await self._database.read(work)
+
+
+def _parts_for(database: Database, events: Events) -> tuple[Statements, Channel]:
+    """Each dialect's part is imported only where that is used, as is the library behind it."""
+    if database.dialect == "postgresql":
+        from core.queue.drivers.statements.postgresql import PostgresqlStatements
+        from core.queue.drivers.wake_up.postgresql import PostgresqlChannel
+
+        return PostgresqlStatements(), PostgresqlChannel(database, events)
+    if database.dialect == "mysql":
+        from core.queue.drivers.statements.mysql import MysqlStatements
+        from core.queue.drivers.wake_up.mysql import MysqlChannel
+
+        return MysqlStatements(), MysqlChannel(database)
+    from core.queue.drivers.statements.sqlite import SqliteStatements
+    from core.queue.drivers.wake_up.sqlite import SqliteChannel
+
+    return SqliteStatements(), SqliteChannel(database)
+
+
+def _chunks(jobs: Sequence[NewJob], limit: int) -> Iterator[list[NewJob]]:
+    """Slices in order, of `limit` bytes of payload at most, unless a single job has more."""
+    chunk: list[NewJob] = []
+    size = 0
+    for job in jobs:
+        if chunk and (size + len(job.payload) > limit or len(chunk) == _ROWS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(job)
+        size += len(job.payload)
+    if chunk:
+        yield chunk
+
+
+async def _in_batches(statement: Ending[Item], connection: AsyncConnection, items: Sequence[Item]) -> set[str]:
+    done: set[str] = set()
+    for start in range(0, len(items), _LEASES):
+        done |= await statement(connection, items[start : start + _LEASES])
+    return done
+
+
+def _stale(leases: Sequence[Lease], done: AbstractSet[str]) -> set[str]:
+    return {lease.job_id for lease in leases} - done

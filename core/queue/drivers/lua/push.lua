@@ -1,0 +1,31 @@
+-- Stores jobs; one whose id is stored already is left as it is, so that a repeated push changes nothing.
+-- KEYS[1]  jobs         hash    id -> payload
+-- KEYS[2]  available    list    "<ms since it is available>:<id>"
+-- KEYS[3]  scheduled    zset    id by due time in ms
+-- ARGV[1]  channel on which idle workers listen
+-- ARGV[2…] id, payload, delay in ms, for each job
+-- Returns how many were stored.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local was_empty = redis.call('LLEN', KEYS[2]) == 0
+local stored, scheduled, available = 0, 0, {}
+
+for i = 2, #ARGV, 3 do
+    if redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) == 1 then
+        stored = stored + 1
+        local delay = tonumber(ARGV[i + 2])
+        if delay > 0 then
+            redis.call('ZADD', KEYS[3], now + delay, ARGV[i])
+            scheduled = scheduled + 1
+        else
+            available[#available + 1] = string.format('%.0f:', now) .. ARGV[i]
+        end
+    end
+end
+
+if #available > 0 then redis.call('RPUSH', KEYS[2], unpack(available)) end
+
+-- A worker only sleeps after it found the line empty: no need to tell of what joins a waiting line. A
+-- scheduled job is told of for the stagers, which sleep until the next one known to them is due.
+if scheduled > 0 or (#available > 0 and was_empty) then redis.call('PUBLISH', ARGV[1], '') end
+return stored

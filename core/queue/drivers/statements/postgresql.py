@@ -1,0 +1,165 @@
+"""PostgreSQL. Every verb is one statement, so it needs no transaction of its own.
+
+A statement carries a whole batch in arrays. Rows are locked with SKIP LOCKED where any will do, so that
+fetchers and rescuers pass each other by. statement_timestamp() and not now(): inside a caller's long
+transaction, now() stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.database.columns import payload_to_text, text_to_payload
+from core.queue.drivers.statements.rows import first_column, rows
+from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
+
+# $1 job ids, $2 queues, $3 payloads, $4 delays in seconds: arrays of one length.
+# Ids are given out in the order of the arrays, since the rows are sorted before the sequence is asked.
+PUSH = """
+INSERT INTO jobs (job_id, queue, payload, attempts, available_at, dispatched_at)
+SELECT job_id, queue, payload, 0, statement_timestamp() + delay * interval '1 second', statement_timestamp()
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::float8[])
+       WITH ORDINALITY AS new (job_id, queue, payload, delay, position)
+ ORDER BY position
+    ON CONFLICT (job_id) DO NOTHING
+"""
+
+# $1 queue, $2 limit, $3 token, $4 lease in seconds. Returns job id, payload and attempts, in order.
+# Each row goes to one fetcher: the lock is taken, and its conditions looked at again, before it is updated.
+# The order names lease_expires_at, always NULL here, since that is how the planner sees that the index fits.
+FETCH = """
+WITH next AS (
+    SELECT id FROM jobs
+     WHERE queue = $1 AND lease_expires_at IS NULL AND available_at <= statement_timestamp()
+     ORDER BY lease_expires_at, available_at, id
+     LIMIT $2 FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE jobs
+       SET attempts = attempts + 1, lease_token = $3,
+           lease_expires_at = statement_timestamp() + $4 * interval '1 second'
+     WHERE id = ANY (ARRAY(SELECT id FROM next))
+    RETURNING id, available_at, job_id, payload, attempts
+)
+SELECT job_id, payload, attempts FROM taken ORDER BY available_at, id
+"""
+
+# $1 job ids, $2 tokens. Returns the job ids whose token was current.
+REMOVE = """
+DELETE FROM jobs USING unnest($1::text[], $2::text[]) AS lease (job_id, token)
+ WHERE jobs.job_id = lease.job_id AND jobs.lease_token = lease.token
+RETURNING jobs.job_id
+"""
+
+# $1 job ids, $2 tokens, $3 delays in seconds. Returns as REMOVE does.
+RETRY = """
+UPDATE jobs
+   SET lease_token = NULL, lease_expires_at = NULL,
+       available_at = statement_timestamp() + lease.delay * interval '1 second'
+  FROM unnest($1::text[], $2::text[], $3::float8[]) AS lease (job_id, token, delay)
+ WHERE jobs.job_id = lease.job_id AND jobs.lease_token = lease.token
+RETURNING jobs.job_id
+"""
+
+# $1 job ids, $2 tokens. Returns as REMOVE does.
+RELEASE = """
+UPDATE jobs
+   SET lease_token = NULL, lease_expires_at = NULL, attempts = attempts - 1
+  FROM unnest($1::text[], $2::text[]) AS lease (job_id, token)
+ WHERE jobs.job_id = lease.job_id AND jobs.lease_token = lease.token
+RETURNING jobs.job_id
+"""
+
+# $1 job ids, $2 tokens, $3 lease in seconds. Returns as REMOVE does.
+RENEW = """
+UPDATE jobs
+   SET lease_expires_at = statement_timestamp() + $3 * interval '1 second'
+  FROM unnest($1::text[], $2::text[]) AS lease (job_id, token)
+ WHERE jobs.job_id = lease.job_id AND jobs.lease_token = lease.token
+RETURNING jobs.job_id
+"""
+
+# $1 queue, $2 limit. Returns a row per job. A lease that is being renewed or ended is locked, and left alone.
+RESCUE = """
+WITH lost AS (
+    SELECT id FROM jobs
+     WHERE queue = $1 AND lease_expires_at <= statement_timestamp()
+     ORDER BY lease_expires_at
+     LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs SET lease_token = NULL, lease_expires_at = NULL
+ WHERE id = ANY (ARRAY(SELECT id FROM lost))
+RETURNING id
+"""
+
+# $1 queue. Returns seconds, or no row.
+NEXT_DUE = """
+SELECT extract(epoch FROM available_at - statement_timestamp())::float8 FROM jobs
+ WHERE queue = $1 AND lease_expires_at IS NULL AND available_at > statement_timestamp()
+ ORDER BY lease_expires_at, available_at
+ LIMIT 1
+"""
+
+# $1 queue. Returns available, scheduled, executing, retryable, and the age of the oldest in seconds.
+STATS = """
+WITH job AS (
+    SELECT attempts, available_at, available_at <= statement_timestamp() AS due,
+           lease_expires_at IS NOT NULL AS leased
+      FROM jobs WHERE queue = $1
+)
+SELECT count(*) FILTER (WHERE NOT leased AND due),
+       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts = 0),
+       count(*) FILTER (WHERE leased),
+       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts > 0),
+       extract(epoch FROM statement_timestamp() - min(available_at) FILTER (WHERE NOT leased AND due))::float8
+  FROM job
+"""
+
+
+class PostgresqlStatements:
+    single = True
+    chunk_bytes = 8 * 1024 * 1024
+
+    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        ids = [job.job_id for job in jobs]
+        queues = [job.queue for job in jobs]
+        payloads = [payload_to_text(job.payload) for job in jobs]
+        delays = [float(job.delay) for job in jobs]
+        await connection.exec_driver_sql(PUSH, (ids, queues, payloads, delays))
+
+    async def fetch(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
+    ) -> list[FetchedJob]:
+        taken = await rows(connection, FETCH, queue, limit, token, float(lease))
+        return [
+            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token) for job_id, payload, attempts in taken
+        ]
+
+    async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
+        return set(await first_column(connection, REMOVE, *_columns(leases)))
+
+    async def retry(self, connection: AsyncConnection, retries: Sequence[Retry]) -> set[str]:
+        columns = _columns([each.lease for each in retries])
+        delays = [float(each.delay) for each in retries]
+        return set(await first_column(connection, RETRY, *columns, delays))
+
+    async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
+        return set(await first_column(connection, RELEASE, *_columns(leases)))
+
+    async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
+        return set(await first_column(connection, RENEW, *_columns(leases), float(lease)))
+
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+        return len(await rows(connection, RESCUE, queue, limit))
+
+    async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
+        return next(iter(await first_column(connection, NEXT_DUE, queue)), None)
+
+    async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
+        available, scheduled, executing, retryable, oldest = (await rows(connection, STATS, queue))[0]
+        return QueueStats(queue, available, scheduled, executing, retryable, oldest_seconds=oldest or 0.0)
+
+
+def _columns(leases: Sequence[Lease]) -> tuple[list[str], list[str]]:
+    return [lease.job_id for lease in leases], [lease.token for lease in leases]

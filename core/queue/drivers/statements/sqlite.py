@@ -1,0 +1,162 @@
+"""SQLite. Every verb is one statement under the database's write lock, which it takes before it reads.
+
+The store's clock is that of the machine on which its file and all its processes are: a moment is made
+here, to the microsecond, which SQLite's own functions do not reach. Batches travel as JSON. CROSS JOIN
+fixes the order of the loops: the batch outside, the unique index on job_id inside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.database.columns import payload_to_text, text_to_payload
+from core.queue.drivers.statements.rows import first_column, rows
+from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
+
+_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+
+# ? job id, queue, payload, moment when it is due, moment now.
+PUSH = """
+INSERT INTO jobs (job_id, queue, payload, attempts, available_at, dispatched_at)
+VALUES (?, ?, ?, 0, ?, ?)
+ON CONFLICT (job_id) DO NOTHING
+"""
+
+# ? token, moment when the lease ends, queue, now, limit.
+# Returns available_at, id, job id, payload and attempts, in no order.
+FETCH = """
+UPDATE jobs SET attempts = attempts + 1, lease_token = ?, lease_expires_at = ?
+ WHERE id IN (SELECT id FROM jobs
+               WHERE queue = ? AND lease_expires_at IS NULL AND available_at <= ?
+               ORDER BY lease_expires_at, available_at, id
+               LIMIT ?)
+RETURNING available_at, id, job_id, payload, attempts
+"""
+
+# ? leases: JSON, an array of [job id, token]. Returns the job ids whose token was current.
+REMOVE = """
+DELETE FROM jobs
+ WHERE id IN (SELECT jobs.id FROM json_each(?) AS lease CROSS JOIN jobs
+               WHERE jobs.job_id = json_extract(lease.value, '$[0]')
+                 AND jobs.lease_token = json_extract(lease.value, '$[1]'))
+RETURNING job_id
+"""
+
+# ? leases, each with the moment when it is due behind its token. Returns as REMOVE does.
+RETRY = """
+UPDATE jobs
+   SET lease_token = NULL, lease_expires_at = NULL, available_at = json_extract(lease.value, '$[2]')
+  FROM json_each(?) AS lease
+ WHERE jobs.job_id = json_extract(lease.value, '$[0]')
+   AND jobs.lease_token = json_extract(lease.value, '$[1]')
+RETURNING job_id
+"""
+
+# ? leases. Returns as REMOVE does.
+RELEASE = """
+UPDATE jobs SET lease_token = NULL, lease_expires_at = NULL, attempts = attempts - 1
+ WHERE id IN (SELECT jobs.id FROM json_each(?) AS lease CROSS JOIN jobs
+               WHERE jobs.job_id = json_extract(lease.value, '$[0]')
+                 AND jobs.lease_token = json_extract(lease.value, '$[1]'))
+RETURNING job_id
+"""
+
+# ? moment when the leases end, leases. Returns as REMOVE does.
+RENEW = """
+UPDATE jobs SET lease_expires_at = ?
+ WHERE id IN (SELECT jobs.id FROM json_each(?) AS lease CROSS JOIN jobs
+               WHERE jobs.job_id = json_extract(lease.value, '$[0]')
+                 AND jobs.lease_token = json_extract(lease.value, '$[1]'))
+RETURNING job_id
+"""
+
+# ? queue, now, limit. Returns a row per job.
+RESCUE = """
+UPDATE jobs SET lease_token = NULL, lease_expires_at = NULL
+ WHERE id IN (SELECT id FROM jobs WHERE queue = ? AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?)
+RETURNING id
+"""
+
+# ? queue, now. Returns a moment, or no row.
+NEXT_DUE = """
+SELECT available_at FROM jobs
+ WHERE queue = ? AND lease_expires_at IS NULL AND available_at > ?
+ ORDER BY lease_expires_at, available_at
+ LIMIT 1
+"""
+
+# ? now, queue. Returns available, scheduled, executing, retryable, and since when the oldest is available.
+STATS = """
+WITH job AS (
+    SELECT attempts, available_at, available_at <= ? AS due, lease_expires_at IS NOT NULL AS leased
+      FROM jobs WHERE queue = ?
+)
+SELECT count(*) FILTER (WHERE NOT leased AND due),
+       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts = 0),
+       count(*) FILTER (WHERE leased),
+       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts > 0),
+       min(available_at) FILTER (WHERE NOT leased AND due)
+  FROM job
+"""
+
+
+class SqliteStatements:
+    single = True
+    chunk_bytes = 8 * 1024 * 1024
+
+    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        new = [(job.job_id, job.queue, payload_to_text(job.payload), _moment(job.delay), _moment()) for job in jobs]
+        await connection.exec_driver_sql(PUSH, new)
+
+    async def fetch(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
+    ) -> list[FetchedJob]:
+        taken = await rows(connection, FETCH, token, _moment(lease), queue, _moment(), limit)
+        return [
+            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token)
+            for _, _, job_id, payload, attempts in sorted(taken)
+        ]
+
+    async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
+        return set(await first_column(connection, REMOVE, _json(leases)))
+
+    async def retry(self, connection: AsyncConnection, retries: Sequence[Retry]) -> set[str]:
+        due = [(each.lease.job_id, each.lease.token, _moment(each.delay)) for each in retries]
+        return set(await first_column(connection, RETRY, json.dumps(due)))
+
+    async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
+        return set(await first_column(connection, RELEASE, _json(leases)))
+
+    async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
+        return set(await first_column(connection, RENEW, _moment(lease), _json(leases)))
+
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+        return len(await rows(connection, RESCUE, queue, _moment(), limit))
+
+    async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
+        due = await first_column(connection, NEXT_DUE, queue, _moment())
+        return -_age(due[0]) if due else None
+
+    async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
+        found = await rows(connection, STATS, _moment(), queue)
+        available, scheduled, executing, retryable, oldest = found[0]
+        return QueueStats(
+            queue, available, scheduled, executing, retryable, oldest_seconds=_age(oldest) if oldest else 0.0
+        )
+
+
+def _moment(delay: float = 0.0) -> str:
+    """The moment `delay` seconds from now, as the columns hold it: in UTC, and sorted as text as in time."""
+    return (datetime.now(UTC) + timedelta(seconds=delay)).strftime(_FORMAT)
+
+
+def _age(moment: str) -> float:
+    return (datetime.now(UTC) - datetime.strptime(moment, _FORMAT).replace(tzinfo=UTC)).total_seconds()
+
+
+def _json(leases: Sequence[Lease]) -> str:
+    return json.dumps([(lease.job_id, lease.token) for lease in leases])

@@ -1,0 +1,144 @@
+"""PostgreSQL's channel: LISTEN and NOTIFY. A push is heard by every process within a millisecond."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.clock import Backoff
+from core.database.engine import Database
+from core.errors import QueueUnavailableError
+from core.observability.events import Events, StoreLost
+from core.queue.driver import WakeUp
+from core.queue.drivers.wake_up.pushes import Pushes
+
+_CHANNEL = "routemq_push"
+_NOTIFY = "SELECT pg_notify($1, queue) FROM unnest($2::text[]) AS queue"
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between attempts to reach a server that is gone."""
+_CHECK = 30.0
+"""Seconds of silence after which the listener makes sure that its connection is alive."""
+_LAST_WORDS = 2.0
+"""Seconds that closing waits for the last notification."""
+
+
+class PostgresqlChannel:
+    def __init__(self, database: Database, events: Events) -> None:
+        self._pushes = Pushes()
+        self._notifier = Notifier(database)
+        self._listener = Listener(database, self._pushes, events)
+
+    def announce(self, queues: Iterable[str]) -> None:
+        told = set(queues)
+        self._pushes.tell(told)
+        self._notifier.notify(told)
+
+    def wake_up(self, queues: Sequence[str]) -> WakeUp:
+        self._listener.start()
+        return self._pushes.wake_up(queues)
+
+    async def close(self) -> None:
+        await self._notifier.close()
+        await self._listener.close()
+        self._pushes.tell_all()
+
+
+class Notifier:
+    """Sends one notification at a time: what is pushed meanwhile shares the next one, per queue.
+
+    A notification per push would make every commit queue up for a lock of the whole server.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queues: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def notify(self, queues: Iterable[str]) -> None:
+        self._queues.update(queues)
+        if self._queues and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._send_all(), name="routemq-notify")
+
+    async def close(self) -> None:
+        """Let what is left go out: the process that pushes and ends at once must be heard too."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_LAST_WORDS)
+            await _end(self._task)
+
+    async def _send_all(self) -> None:
+        backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        while self._queues:
+            queues, self._queues = self._queues, set()
+            try:
+                await self._send(queues)
+            except QueueUnavailableError:
+                self._queues |= queues
+                await asyncio.sleep(backoff.next())
+
+    async def _send(self, queues: set[str]) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.exec_driver_sql(_NOTIFY, (_CHANNEL, list(queues)))
+
+        await self._database.write(work, single=True)
+
+
+class Listener:
+    """Listens on a connection of its own, and makes a new one whenever that is lost."""
+
+    def __init__(self, database: Database, pushes: Pushes, events: Events) -> None:
+        self._database = database
+        self._pushes = pushes
+        self._events = events
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen_for_ever(), name="routemq-listen")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await _end(self._task)
+
+    async def _listen_for_ever(self) -> None:
+        backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        while True:
+            try:
+                await self._listen(backoff)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                pause = backoff.next()
+                self._events.emit(StoreLost(f"wake-ups of {self._database.address}", error, pause))
+                await asyncio.sleep(pause)
+
+    async def _listen(self, backoff: Backoff) -> None:
+        engine = self._database.engine
+        _, arguments = engine.dialect.create_connect_args(engine.url)
+        connection = await asyncpg.connect(**arguments, timeout=10)
+        try:
+            await connection.add_listener(_CHANNEL, self._heard)
+            backoff.reset()
+            self._pushes.tell_all()  # nobody listened until now
+            await self._until_lost(connection)
+        finally:
+            connection.terminate()
+
+    async def _until_lost(self, connection: asyncpg.Connection) -> None:
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        while not connection.is_closed():
+            try:
+                async with asyncio.timeout(_CHECK):
+                    await lost.wait()
+            except TimeoutError:
+                await connection.execute("SELECT 1", timeout=_CHECK)
+        raise ConnectionResetError("the connection was closed by the server")
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, queue: object) -> None:
+        self._pushes.tell([str(queue)])
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

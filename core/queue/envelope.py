@@ -1,0 +1,111 @@
+"""The envelope: a job as a store holds it. JSON, with a version of its own.
+
+    {"v": 1, "id": "0190…", "job": "app.jobs.send_email.SendEmail", "queue": "emails",
+     "dispatched_at": "2026-11-22T10:00:00.000001Z", "data": {"to": "a@example.com"}}
+
+`options` appears where an instance overrides its class (`job.max_tries = 1`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError
+from core.job import OPTIONS, Job, job_name
+from core.queue.job_data import decode_data, encode_data
+from core.queue.registry import JobRegistry
+
+VERSION = 1
+
+
+class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
+    v: int
+    id: str
+    job: str
+    queue: str
+    dispatched_at: datetime
+    data: msgspec.Raw
+    options: dict[str, float] = {}
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Envelope)
+_version_decoder = msgspec.json.Decoder(_Version)
+
+
+def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
+    """A job as a payload. Raises DispatchError where something of it cannot be stored."""
+    own = vars(job)
+    return _encoder.encode(
+        Envelope(
+            v=VERSION,
+            id=job_id,
+            job=_dispatchable_name(type(job)),
+            queue=queue,
+            dispatched_at=now,
+            data=msgspec.Raw(encode_data(job)),
+            options={name: _checked_option(job, name, own[name]) for name in OPTIONS if name in own},
+        )
+    )
+
+
+def read_envelope(payload: bytes) -> Envelope:
+    """Read a payload. Raises EnvelopeError, or EnvelopeVersionError if a newer RouteMQ wrote it."""
+    _check_version(payload)
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EnvelopeError(f"The payload is no whole envelope: {error}.") from error
+
+
+def load_job(envelope: Envelope, registry: JobRegistry) -> Job:
+    """The job in an envelope. Raises UnknownJobError, or EnvelopeError if its values do not fit the class."""
+    job = decode_data(registry.find(envelope.job), bytes(envelope.data))
+    vars(job).update(envelope.options)
+    job.job_id = envelope.id
+    return job
+
+
+def job_of(payload: bytes) -> str:
+    """The class name in a payload, or "" where it cannot be told."""
+    try:
+        return _decoder.decode(payload).job
+    except (msgspec.MsgspecError, ValueError):
+        return ""
+
+
+def _check_version(payload: bytes) -> None:
+    try:
+        version = _version_decoder.decode(payload).v
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EnvelopeError(f"The payload is no envelope: {error}.") from error
+    if version > VERSION:
+        raise EnvelopeVersionError(
+            f"The payload has envelope version {version}; this RouteMQ reads versions up to {VERSION}. "
+            f"Bring this worker up to date, then run `python main.py --queue-retry` with this job's id."
+        )
+
+
+def _dispatchable_name(cls: type[Job]) -> str:
+    if cls.__module__ == "__main__":
+        raise DispatchError(
+            f"{cls.__qualname__} is defined in the program that was started, where no worker can find it; "
+            f"move it into a module of the app's jobs/."
+        )
+    return job_name(cls)
+
+
+def _checked_option(job: Job, name: str, value: Any) -> float:
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and value >= (name == "max_tries")
+    if not usable:
+        raise DispatchError(
+            f"{job_name(type(job))}: {name}={value!r} is not usable; give a number that is not negative."
+        )
+    return float(value) if name != "max_tries" else int(value)

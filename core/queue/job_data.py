@@ -1,0 +1,173 @@
+"""A job's own values, as JSON and back.
+
+Declared fields are written and validated by msgspec according to their types. A field whose type leaves
+something open (`Any`, a bare `dict`), and every plain attribute, is written by `plain_values`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, is_dataclass
+from inspect import Parameter, signature
+from typing import Any
+
+import msgspec
+
+from core.errors import DispatchError, EnvelopeError
+from core.job import RESERVED, Job, declared_fields, job_name
+from core.queue import plain_values
+
+
+def encode_data(job: Job) -> bytes:
+    """The values of a job. Raises DispatchError, which names the job and what cannot be stored."""
+    try:
+        codec = _codec(type(job))
+        return codec.encode(job) if codec else _encode_plain(job)
+    except (TypeError, ValueError, NameError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+        raise DispatchError(f"{job_name(type(job))} cannot be dispatched: {error}. Nothing was stored.") from error
+
+
+def decode_data(cls: type[Job], data: bytes) -> Job:
+    """A job of `cls` with these values. Raises EnvelopeError where they do not fit the class."""
+    try:
+        codec = _codec(cls)
+        return codec.decode(data) if codec else _decode_plain(cls, data)
+    except Exception as error:
+        raise EnvelopeError(f"the stored values do not fit {job_name(cls)} as it is now: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """Writes and reads the declared fields of one class."""
+
+    cls: type[Job]
+    names: tuple[str, ...]
+    open_types: dict[str, Any]
+    """Fields that plain_values writes, with their types."""
+    decoder: msgspec.json.Decoder[Any]
+
+    def encode(self, job: Job) -> bytes:
+        _refuse_undeclared(vars(job).keys() - set(self.names))
+        wire = {name: getattr(job, name) for name in self.names}
+        for name, kind in self.open_types.items():
+            msgspec.convert(wire[name], kind, dec_hook=_read_foreign)
+            wire[name] = plain_values.to_json(wire[name])
+        data = msgspec.json.encode(wire, enc_hook=_write_foreign)
+        if b"null" in data:
+            _refuse_infinite(wire)
+        self.decoder.decode(data)
+        return data
+
+    def decode(self, data: bytes) -> Job:
+        job = self.cls.__new__(self.cls)
+        values = msgspec.structs.asdict(self.decoder.decode(data))
+        for name, kind in self.open_types.items():
+            values[name] = msgspec.convert(plain_values.from_json(values[name]), kind, dec_hook=_read_foreign)
+        vars(job).update(values)
+        return job
+
+
+def _codec(cls: type[Job]) -> _Codec | None:
+    if cls not in _codecs:
+        _codecs[cls] = _make_codec(cls)
+    return _codecs[cls]
+
+
+_codecs: dict[type[Job], _Codec | None] = {}
+
+
+def _make_codec(cls: type[Job]) -> _Codec | None:
+    fields = declared_fields(cls)
+    if fields is None:
+        return None
+    infos = msgspec.structs.fields(fields)
+    open_types = {info.name: info.type for info in infos if _leaves_open(msgspec.inspect.type_info(info.type))}
+    wire = msgspec.defstruct(cls.__name__, [_wire_field(info, open_types) for info in infos], kw_only=True)
+    decoder = msgspec.json.Decoder(wire, dec_hook=_read_foreign)
+    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder)
+
+
+def _wire_field(info: msgspec.structs.FieldInfo, open_types: dict[str, Any]) -> tuple[str, Any, Any]:
+    kind = Any if info.name in open_types else info.type
+    if info.default_factory is not msgspec.NODEFAULT:
+        return info.name, kind, msgspec.field(default_factory=info.default_factory)
+    if info.name in open_types and info.default is not msgspec.NODEFAULT:
+        return info.name, kind, plain_values.to_json(info.default)
+    return info.name, kind, info.default
+
+
+def _leaves_open(info: Any) -> bool:
+    """Whether a type, or one inside it, is `Any`."""
+    if isinstance(info, msgspec.inspect.AnyType):
+        return True
+    inner = (getattr(info, name, ()) for name in ("item_type", "item_types", "key_type", "value_type", "types"))
+    return any(_leaves_open(each) for part in inner for each in (part if isinstance(part, tuple) else (part,)))
+
+
+def _write_foreign(value: Any) -> Any:
+    if hasattr(value, "model_dump"):  # pydantic, which core need not import for it
+        return value.model_dump(mode="json")
+    raise TypeError(f"{value!r} is a {type(value).__qualname__}, which cannot be stored as JSON")
+
+
+def _read_foreign(kind: Any, value: Any) -> Any:
+    if hasattr(kind, "model_validate"):
+        return kind.model_validate(value)
+    raise TypeError(f"fields of type {kind!r} cannot be stored as JSON")
+
+
+def _refuse_undeclared(names: Any) -> None:
+    extra = sorted(name for name in names - RESERVED if not name.startswith("_"))
+    if extra:
+        raise TypeError(f"it has the attribute {', '.join(extra)}, which the class does not declare")
+
+
+def _refuse_infinite(value: Any, path: str = "") -> None:
+    """JSON has no NaN and no infinity, and msgspec writes null for them: better refused than changed."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path or 'a value'} is {value}, which JSON cannot hold")
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _refuse_infinite(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            _refuse_infinite(each, path)
+    elif isinstance(value, msgspec.Struct):
+        _refuse_infinite(msgspec.structs.asdict(value), path)
+    elif is_dataclass(value):
+        _refuse_infinite(vars(value), path)
+
+
+def _encode_plain(job: Job) -> bytes:
+    return msgspec.json.encode({name: _plain_json(name, value) for name, value in _attributes(job).items()})
+
+
+def _plain_json(name: str, value: Any) -> Any:
+    try:
+        return plain_values.to_json(value)
+    except TypeError as error:
+        raise TypeError(f"its attribute {name}: {error}") from error
+
+
+def _attributes(job: Job) -> dict[str, Any]:
+    return {name: value for name, value in vars(job).items() if name not in RESERVED and not name.startswith("_")}
+
+
+def _decode_plain(cls: type[Job], data: bytes) -> Job:
+    values = msgspec.json.decode(data, type=dict[str, Any])
+    job = _blank(cls)
+    vars(job).update({name: plain_values.from_json(value) for name, value in values.items()})
+    return job
+
+
+def _blank(cls: type[Job]) -> Job:
+    """A job as its own constructor makes it, so that attributes newer than the payload have their defaults."""
+    needed = [each for each in signature(cls).parameters.values() if _is_needed(each)]
+    return cls.__new__(cls) if needed else cls()
+
+
+def _is_needed(parameter: Parameter) -> bool:
+    return parameter.default is Parameter.empty and parameter.kind not in (
+        Parameter.VAR_POSITIONAL,
+        Parameter.VAR_KEYWORD,
+    )

@@ -1,0 +1,196 @@
+"""The queue manager: where jobs go in, and what is asked about queues.
+
+`dispatch` and `queue` are doors to the manager of the Application that is open in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from core.clock import Clock, SystemClock
+from core.errors import DispatchError, NotRunningError, PayloadTooLargeError, SettingError
+from core.job import Job, job_name
+from core.observability.events import Events, JobsDispatched
+from core.queue.driver import Driver
+from core.queue.envelope import write_envelope
+from core.queue.group_commit import GroupCommit, chunks
+from core.queue.job_id import new_job_id
+from core.queue.state import NewJob, QueueStats
+
+MAX_QUEUE_NAME = 191
+"""Characters; what an index of MySQL holds of a utf8mb4 column."""
+
+
+@dataclass(frozen=True)
+class DispatchOptions:
+    connection: str = "database"
+    default_queue: str = "default"
+    max_payload: int = 1024 * 1024  # bytes
+    max_pending: int = 10_000  # dispatches waiting for their write
+
+
+class QueueManager:
+    """Dispatches jobs through drivers, which it opens by connection name when they are first needed."""
+
+    def __init__(
+        self,
+        drivers: Mapping[str, Callable[[], Driver]],
+        options: DispatchOptions | None = None,
+        *,
+        events: Events | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.options = options or DispatchOptions()
+        self._factories = drivers
+        self._drivers: dict[str, Driver] = {}
+        self._commits: dict[str, GroupCommit] = {}
+        self._events = events or Events()
+        self._clock = clock or SystemClock()
+
+    # ── dispatching ──────────────────────────────────────────────────────────────────────────────────
+
+    async def push(self, job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
+        """Store a job; returns its id once it is stored.
+
+        `delay` is in seconds, by the store's clock. Raises DispatchError for what cannot be stored,
+        PayloadTooLargeError beyond QUEUE_MAX_PAYLOAD, and QueueUnavailableError if the store is down.
+        """
+        new = self._prepare(job, queue, _seconds(delay))
+        await self._commit().add(new)
+        self._stored(job, new)
+        return new.job_id
+
+    async def later(self, delay: float | timedelta, job: Job, *, queue: str | None = None) -> str:
+        """Store a job that becomes available after `delay` (seconds, or a timedelta)."""
+        return await self.push(job, queue=queue, delay=delay)
+
+    async def bulk(self, jobs: Sequence[Job], *, queue: str | None = None, delay: float | timedelta = 0) -> list[str]:
+        """Store many jobs, one write per chunk; returns their ids in order.
+
+        All of them are checked before the first is stored.
+        """
+        jobs = list(jobs)
+        prepared = [self._prepare(job, queue, _seconds(delay)) for job in jobs]
+        for chunk in chunks(prepared, lambda each: len(each.payload)):
+            await self.driver().push(chunk)
+        for job, new in zip(jobs, prepared, strict=True):
+            self._stored(job, new)
+        return [new.job_id for new in prepared]
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def size(self, queue: str | None = None) -> int:
+        """Jobs that the queue holds: scheduled, available, executing and retryable."""
+        return await self.driver().size(queue or self.options.default_queue)
+
+    async def stats(self, queue: str | None = None) -> QueueStats:
+        """Counts per state."""
+        return await self.driver().stats(queue or self.options.default_queue)
+
+    # ── parts ────────────────────────────────────────────────────────────────────────────────────────
+
+    def driver(self, connection: str | None = None) -> Driver:
+        """The driver of a connection (default: QUEUE_CONNECTION), opened at its first use."""
+        name = connection or self.options.connection
+        if name not in self._drivers:
+            if name not in self._factories:
+                raise SettingError(f"There is no queue connection {name!r}; there are: {', '.join(self._factories)}.")
+            self._drivers[name] = self._factories[name]()
+        return self._drivers[name]
+
+    async def open(self) -> None:
+        """Make this the manager that `dispatch` and `queue` of this process speak to."""
+        self.loop = asyncio.get_running_loop()
+        _open.append(self)
+
+    async def close(self) -> None:
+        """Write what waits, and give back the drivers."""
+        if self in _open:
+            _open.remove(self)
+        for commit in self._commits.values():
+            await commit.flush()
+        for driver in self._drivers.values():
+            await driver.close()
+        self._drivers.clear()
+
+    def _commit(self) -> GroupCommit:
+        name = self.options.connection
+        if name not in self._commits:
+            self._commits[name] = GroupCommit(self.driver(name).push, self.options.max_pending)
+        return self._commits[name]
+
+    def _prepare(self, job: Job, queue: str | None, delay: float) -> NewJob:
+        name = _checked_queue(queue or getattr(job, "queue", None) or self.options.default_queue)
+        job_id = new_job_id()
+        payload = write_envelope(job, job_id, name, self._clock.now())
+        if len(payload) > self.options.max_payload:
+            raise PayloadTooLargeError(
+                f"{job_name(type(job))} has a payload of {len(payload)} bytes; QUEUE_MAX_PAYLOAD allows "
+                f"{self.options.max_payload}. Store the data elsewhere and dispatch a reference, or raise the setting."
+            )
+        return NewJob(job_id, name, payload, delay)
+
+    def _stored(self, job: Job, new: NewJob) -> None:
+        job.job_id = new.job_id
+        self._events.emit(JobsDispatched(new.queue, 1))
+
+
+class Queue:
+    """The door to the open manager: `await queue.push(job)`."""
+
+    async def push(self, job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
+        return await current().push(job, queue=queue, delay=delay)
+
+    async def later(self, delay: float | timedelta, job: Job, *, queue: str | None = None) -> str:
+        return await current().later(delay, job, queue=queue)
+
+    async def bulk(self, jobs: Sequence[Job], *, queue: str | None = None, delay: float | timedelta = 0) -> list[str]:
+        return await current().bulk(jobs, queue=queue, delay=delay)
+
+    async def size(self, queue: str | None = None) -> int:
+        return await current().size(queue)
+
+    async def stats(self, queue: str | None = None) -> QueueStats:
+        return await current().stats(queue)
+
+
+queue = Queue()
+_open: list[QueueManager] = []
+
+
+async def dispatch(job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
+    """Store a job on its queue; returns its id once it is stored (see QueueManager.push)."""
+    return await current().push(job, queue=queue, delay=delay)
+
+
+def dispatch_from_thread(job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
+    """`dispatch` for code that runs in a thread: a `def handle(self)` or a controller that is not async."""
+    manager = current()
+    future = asyncio.run_coroutine_threadsafe(manager.push(job, queue=queue, delay=delay), manager.loop)
+    return future.result()
+
+
+def current() -> QueueManager:
+    """The manager of the Application opened last in this process."""
+    if not _open:
+        raise NotRunningError(
+            "No Application is open in this process, so there is no queue to dispatch to. Outside of routers and "
+            "workers, wrap your code in `async with Application():` (core.application)."
+        )
+    return _open[-1]
+
+
+def _seconds(delay: float | timedelta) -> float:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not 0 <= seconds < 100 * 365 * 86400:
+        raise DispatchError(f"A delay of {delay} is not usable; give seconds from 0 up to a hundred years.")
+    return seconds
+
+
+def _checked_queue(name: object) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_QUEUE_NAME or not name.isprintable():
+        raise DispatchError(f"{name!r} is no name for a queue: use 1 to {MAX_QUEUE_NAME} printable characters.")
+    return name

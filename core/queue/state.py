@@ -1,0 +1,108 @@
+"""What a stored job is made of, and the states it goes through.
+
+    scheduled ──due──▶ available ──fetch──▶ executing ──complete──▶ (gone)
+                           ▲                  │  │
+                           │◀──release, rescue┘  ├──retry──▶ retryable ──due──▶ available
+                           │                     └──fail───▶ failed (failed_jobs) ──retried by hand──▶ available
+
+scheduled   stored with a due time that has not come.
+available   may be fetched; a queue is fetched first in, first out.
+executing   held by one worker under a lease; the try was counted when it was fetched.
+retryable   a try failed; due again after its retry delay.
+completed   done: nothing of it is kept.
+failed      out of tries, or its error was permanent: a row of failed_jobs, from which it can be retried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job on its way into a store."""
+
+    job_id: str
+    """UUIDv7, made by the dispatcher."""
+    queue: str
+    payload: bytes
+    """The envelope: JSON in UTF-8."""
+    delay: float = 0.0
+    """Seconds from now, by the store's clock, until it may be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to report on one try of a job. A later fetch of the same job carries another token."""
+
+    job_id: str
+    queue: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedJob:
+    """A job under a lease."""
+
+    job_id: str
+    queue: str
+    payload: bytes
+    attempts: int
+    """How often it was started, this try included."""
+    token: str
+
+    @property
+    def lease(self) -> Lease:
+        return Lease(self.job_id, self.queue, self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Ends a try: the job becomes due again after `delay` seconds."""
+
+    lease: Lease
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job was given up: what becomes its row of failed_jobs."""
+
+    job_id: str
+    queue: str
+    job: str
+    """The name of its class, or "" where the payload does not tell."""
+    payload: bytes
+    """As it was dispatched."""
+    exception: str
+    """The whole traceback."""
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A row of failed_jobs."""
+
+    id: int
+    job_id: str
+    connection: str
+    queue: str
+    job: str
+    payload: bytes
+    exception: str
+    attempts: int
+    failed_at: datetime
+    """UTC, aware."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    queue: str
+    available: int = 0
+    scheduled: int = 0
+    executing: int = 0
+    retryable: int = 0
+    failed: int = 0
+    oldest_seconds: float = 0.0
+    """How long the job that waits longest has been available; 0 where none waits."""

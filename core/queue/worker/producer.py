@@ -1,0 +1,104 @@
+"""Fetches jobs into free slots, and sleeps until a wake-up where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from core.clock import jittered
+from core.errors import QueueUnavailableError
+from core.observability.events import Events
+from core.queue.driver import Driver
+from core.queue.state import FetchedJob
+from core.queue.worker.options import WorkerOptions
+from core.queue.worker.until_reached import until_reached
+
+EMPTY_CHECK_INTERVAL = 0.2
+"""Seconds between looks, with --stop-when-empty, at jobs that other workers still execute."""
+
+
+class Producer:
+    """Hands each fetched job to `start`; `slot_freed` has to be called when its slot is free again.
+
+    Stopped by cancelling `run`; a fetch under way is finished first, as its jobs are leased already.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        options: WorkerOptions,
+        events: Events,
+        *,
+        start: Callable[[FetchedJob], None],
+        on_wake_up: Callable[[], None],
+    ) -> None:
+        self._driver = driver
+        self._options = options
+        self._events = events
+        self._start = start
+        self._on_wake_up = on_wake_up
+        self._running = 0
+        self._started = 0
+        self._freed = asyncio.Event()
+
+    def slot_freed(self) -> None:
+        self._running -= 1
+        self._freed.set()
+
+    async def run(self) -> None:
+        """Return once --max-jobs are started or, with --stop-when-empty, the queues are empty."""
+        wake_up = self._driver.wake_up(self._options.queues.names)
+        try:
+            while wanted := await self._free_slots():
+                fetched = await until_reached(lambda wanted=wanted: self._fetch(wanted), self._events)  # type: ignore[misc]
+                if fetched == wanted:
+                    continue
+                if await self._is_finished():
+                    return
+                if await wake_up.wait(self._pause()):
+                    self._on_wake_up()
+        finally:
+            await wake_up.close()
+
+    async def _free_slots(self) -> int:
+        """How many jobs to fetch: waits for a free slot, and is 0 once --max-jobs are started."""
+        while self._running >= self._options.concurrency:
+            self._freed.clear()
+            await self._freed.wait()
+        free = self._options.concurrency - self._running
+        budget = self._options.max_jobs
+        return free if budget is None else min(free, budget - self._started)
+
+    async def _fetch(self, wanted: int) -> int:
+        fetching = asyncio.ensure_future(self._driver.fetch(self._options.queues.next(), wanted, self._options.lease))
+        try:
+            return self._take(await asyncio.shield(fetching))
+        except asyncio.CancelledError:
+            with suppress(QueueUnavailableError):
+                self._take(await fetching)
+            raise
+
+    def _take(self, jobs: list[FetchedJob]) -> int:
+        self._running += len(jobs)
+        self._started += len(jobs)
+        for fetched in jobs:
+            self._start(fetched)
+        return len(jobs)
+
+    async def _is_finished(self) -> bool:
+        """With --stop-when-empty: whether no job of the queues is available or executing."""
+        if not self._options.stop_when_empty or self._running:
+            return False
+        return await until_reached(self._are_queues_empty, self._events)
+
+    async def _are_queues_empty(self) -> bool:
+        names = self._options.queues.names
+        await self._driver.stage(names)
+        stats = [await self._driver.stats(name) for name in names]
+        return not any(each.available or each.executing for each in stats)
+
+    def _pause(self) -> float:
+        if self._options.stop_when_empty:
+            return min(self._options.sleep, EMPTY_CHECK_INTERVAL)
+        return jittered(self._options.sleep)  # so that a herd of workers does not poll in step

@@ -1,0 +1,30 @@
+"""Decides, from plain values, what becomes of a job whose try ended in an exception."""
+
+from __future__ import annotations
+
+import logging
+
+from core.errors import EnvelopeError, PermanentError
+from core.job import Job
+from core.queue.worker.limits import Limits
+from core.queue.worker.outcome import Failed, Retry
+
+_log = logging.getLogger("routemq.queue.retry")
+
+
+def decide(job: Job, exception: Exception, attempts: int, limits: Limits) -> Retry | Failed:
+    """Another try, unless the error is permanent, the tries are used up, or the job says no."""
+    if isinstance(exception, PermanentError | EnvelopeError) or attempts >= limits.max_tries:
+        return Failed(exception, job)
+    if not _wants_retry(job, exception):
+        return Failed(exception, job)
+    return Retry(exception, limits.retry_after)
+
+
+def _wants_retry(job: Job, exception: Exception) -> bool:
+    """A `should_retry` that raises counts as a yes: the tries are bounded, and giving up early loses work."""
+    try:
+        return job.should_retry(exception)
+    except Exception:
+        _log.exception("should_retry() of %r raised; the job is tried again", job)
+        return True

@@ -1,0 +1,156 @@
+"""A worker: fetch into free slots, execute, record the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeAlias
+
+from core.first_of import first_of
+from core.observability.events import Events
+from core.queue.driver import Driver
+from core.queue.state import FetchedJob, Lease
+from core.queue.worker.completer import Completer, Ended
+from core.queue.worker.executor import Executor
+from core.queue.worker.heartbeat import Heartbeat
+from core.queue.worker.maintenance import Maintenance
+from core.queue.worker.memory_guard import watch_memory
+from core.queue.worker.options import WorkerOptions
+from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released
+from core.queue.worker.producer import Producer
+
+_log = logging.getLogger("routemq.queue.worker")
+
+LAST_WORDS = 5.0
+"""Seconds, beyond the grace, to get cancelled jobs to end and outcomes to the store."""
+
+
+Service: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Worker:
+    """Runs the jobs of its queues until it is stopped, or until one of its options says so.
+
+    `stop()` stops fetching and lets running jobs end within the grace; the rest is handed back. A second
+    `stop()` hands them back at once.
+    """
+
+    def __init__(self, driver: Driver, executor: Executor, options: WorkerOptions, events: Events) -> None:
+        self._options = options
+        self._executor = executor
+        self._running: dict[Lease, asyncio.Task[Outcome]] = {}
+        self._stopping = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._all_recorded = asyncio.Event()
+        self._completer = Completer(driver, events, on_recorded=self._recorded)
+        self._heartbeat = Heartbeat(driver, options.lease, events, on_lost=self._cancel)
+        self._maintenance = Maintenance(driver, options.queues.names, options.lease, events)
+        self._producer = Producer(driver, options, events, start=self._start, on_wake_up=self._maintenance.look_again)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the store has answered within the last lease."""
+        return time.monotonic() - self._heartbeat.last_success < self._options.lease
+
+    @property
+    def has_busy_threads(self) -> bool:
+        """Whether a thread still runs a job; it keeps the process from ending by itself."""
+        return self._executor.has_busy_threads
+
+    def stop(self) -> None:
+        if self._stopping.is_set():
+            self._at_once.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until stopped. An exception out of here is a defect: what ran is rescued after its lease."""
+        async with asyncio.TaskGroup() as group:
+            services = [group.create_task(service(), name=name) for name, service in self._services().items()]
+            producing = group.create_task(self._producer.run(), name="producer")
+            await first_of(self._stopping.wait(), asyncio.wait({producing}))
+            producing.cancel()
+            await asyncio.wait({producing})
+            await self._drain()
+            for service in services:
+                service.cancel()
+        self._executor.close()
+
+    def _services(self) -> dict[str, Service]:
+        services: dict[str, Service] = {
+            "completer": self._completer.run,
+            "heartbeat": self._heartbeat.run,
+            "stager": self._maintenance.run_stager,
+            "rescuer": self._maintenance.run_rescuer,
+        }
+        if self._options.max_time is not None:
+            services["max-time"] = partial(self._stop_after, self._options.max_time)
+        if self._options.memory is not None:
+            services["memory-guard"] = partial(watch_memory, self._options.memory, self._stopping.set)
+        return services
+
+    async def _stop_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        _log.info("stopping after --max-time %g s", seconds)
+        self._stopping.set()
+
+    # ── one job ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, fetched: FetchedJob) -> None:
+        self._heartbeat.hold(fetched.lease)
+        task = asyncio.create_task(self._executor.execute(fetched), name=f"job-{fetched.job_id}")
+        self._running[fetched.lease] = task
+        self._all_recorded.clear()
+        task.add_done_callback(partial(self._ended, fetched, time.monotonic()))
+
+    def _ended(self, fetched: FetchedJob, started: float, task: asyncio.Task[Outcome]) -> None:
+        outcome = _outcome_of(task)
+        if isinstance(outcome, Abandoned):
+            self._recorded(fetched)
+        else:
+            self._completer.record(Ended(fetched, outcome, time.monotonic() - started))
+
+    def _recorded(self, fetched: FetchedJob) -> None:
+        self._heartbeat.drop(fetched.lease)
+        del self._running[fetched.lease]
+        self._producer.slot_freed()
+        if not self._running:
+            self._all_recorded.set()
+
+    def _cancel(self, lease: Lease) -> None:
+        """Somebody else has the job by now: what it still does here is in vain."""
+        _log.warning("lost the lease of job %s; it is cancelled here, as another worker may run it", lease.job_id)
+        if lease in self._running:
+            self._running[lease].cancel()
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _drain(self) -> None:
+        """Let running jobs end; once a stop was asked for, only within the grace."""
+        if self._running:
+            await first_of(self._all_recorded.wait(), self._at_once.wait(), self._grace_over())
+        for task in self._running.values():
+            task.cancel()
+        try:
+            async with asyncio.timeout(LAST_WORDS):
+                if self._running:
+                    await self._all_recorded.wait()
+                await self._completer.drained()
+        except TimeoutError:
+            _log.error("%d jobs could not be handed back; they run again after their leases", len(self._running))
+
+    async def _grace_over(self) -> None:
+        await self._stopping.wait()
+        _log.info("letting %d jobs end, for %g s at most", len(self._running), self._options.grace)
+        await asyncio.sleep(self._options.grace)
+
+
+def _outcome_of(task: asyncio.Task[Outcome]) -> Outcome:
+    if task.cancelled():  # before its first step, so that it never came to return an outcome
+        return Released()
+    error = task.exception()
+    if isinstance(error, Exception):  # e.g. a `max_tries` of the class that is no number
+        return Failed(error, None)
+    return task.result()

@@ -1,0 +1,105 @@
+"""`redis_manager`: Redis for users' code, with plain words and errors that are raised, not swallowed.
+
+    from core.redis_manager import redis_manager
+
+    await redis_manager.set_json("last-seen:pump-7", {"at": 1732269000}, ttl=3600)
+
+Keys are used as they are given. Values are text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from core.errors import NotRunningError
+
+_LOST = -2
+_WITHOUT_END = -1
+
+
+class RedisManager:
+    """A door to the Redis of the open Application; bound and unbound by it."""
+
+    def __init__(self) -> None:
+        self._client: Redis | None = None
+        self._prefix = ""
+
+    def bind(self, client: Redis | None, prefix: str) -> None:
+        """Speak to this client (with decode_responses) from now on; None where Redis is not configured."""
+        self._client = client
+        self._prefix = prefix
+
+    def unbind(self) -> None:
+        self._client = None
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the open Application has a Redis: REDIS_URL or REDIS_HOST, or QUEUE_CONNECTION=redis."""
+        return self._client is not None
+
+    def client(self) -> Redis:
+        """The client itself, for whatever has no method here. Raises NotRunningError where there is none."""
+        if self._client is None:
+            raise NotRunningError(
+                "redis_manager has no Redis: set REDIS_URL, and use it inside a controller, a job, or "
+                "`async with Application():`."
+            )
+        return self._client
+
+    def key(self, name: str) -> str:
+        """`name` behind REDIS_PREFIX, as the framework's own keys are."""
+        return f"{self._prefix}{name}"
+
+    async def get(self, key: str) -> str | None:
+        reply: Any = self.client().get(key)
+        value: str | None = await reply
+        return value
+
+    async def set(self, key: str, value: str | float | bytes, ttl: float | None = None) -> None:
+        """Set a key; with `ttl`, it is gone after so many seconds."""
+        await self.client().set(key, value, px=None if ttl is None else round(ttl * 1000))
+
+    async def incr(self, key: str, amount: int = 1) -> int:
+        return int(await self.client().incr(key, amount))
+
+    async def expire(self, key: str, seconds: float) -> bool:
+        """Let a key be gone after so many seconds; False where there is no such key."""
+        return bool(await self.client().pexpire(key, round(seconds * 1000)))
+
+    async def delete(self, *keys: str) -> int:
+        """How many of these keys there were."""
+        return int(await self.client().delete(*keys)) if keys else 0
+
+    async def exists(self, key: str) -> bool:
+        return bool(await self.client().exists(key))
+
+    async def ttl(self, key: str) -> float | None:
+        """Seconds that a key has left; None where it has no end, KeyError where there is no such key."""
+        left = int(await self.client().pttl(key))
+        if left == _LOST:
+            raise KeyError(key)
+        return None if left == _WITHOUT_END else left / 1000
+
+    async def hget(self, key: str, field: str) -> str | None:
+        reply: Any = self.client().hget(key, field)
+        value: str | None = await reply
+        return value
+
+    async def hset(self, key: str, field: str, value: str | float | bytes) -> bool:
+        """Set a field of a hash; whether it is new."""
+        reply: Any = self.client().hset(key, field, value)
+        return bool(await reply)
+
+    async def get_json(self, key: str) -> Any:
+        """What `set_json` stored; None where there is no such key. Raises msgspec.DecodeError for other text."""
+        value = await self.get(key)
+        return None if value is None else msgspec.json.decode(value)
+
+    async def set_json(self, key: str, value: Any, ttl: float | None = None) -> None:
+        await self.set(key, msgspec.json.encode(value), ttl)
+
+
+redis_manager = RedisManager()

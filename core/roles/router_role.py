@@ -1,0 +1,102 @@
+"""The router as a process: `python main.py`, and each of its shared-subscription processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from core.application import Application
+from core.errors import UnavailableError
+from core.first_of import first_of
+from core.observability.health import showing_health
+from core.roles.shared_processes import SharedProcesses
+from core.roles.signals import on_stop_signal
+
+LAST_WORDS = 5.0
+"""Seconds, beyond the grace, that a shared process gets to end before it is killed."""
+
+
+class RouterRole:
+    """One process of the router: the main one, or (with `number`) one for the shared routes."""
+
+    def __init__(self, app: Application, number: int | None = None) -> None:
+        self._app = app
+        self._number = number
+        self._grace = app.settings.app.grace
+        self._client = app.mqtt_client(number)
+        self._processes = SharedProcesses(app.routes.shared_process_count if number is None else 0, app.events)
+        self._stopping = asyncio.Event()
+        self._at_once = asyncio.Event()
+
+    def stop(self) -> None:
+        """Stop taking messages, let running controllers end within the grace; called again, stop at once."""
+        if self._stopping.is_set():
+            self._at_once.set()
+            self._processes.signal_stop()
+        self._stopping.set()
+        self._client.quiet()
+
+    async def run(self, start_timeout: float | None = None) -> None:
+        """Wait for stores and broker, then route messages until stopped.
+
+        Raises what keeps it from starting: UnavailableError, BrokerRefusedError, SchemaOutdatedError.
+        """
+        limit = self._app.settings.app.start_timeout if start_timeout is None else start_timeout
+        with on_stop_signal(self.stop), _stop_with_parent(self.stop, self._number is not None):
+            if not await self._unless_stopped(self._app.wait_until_ready(limit)):
+                return
+            async with showing_health(self._app.settings.app.health_file, lambda: self._client.is_connected):
+                await self._serve(limit)
+
+    async def _serve(self, limit: float) -> None:
+        receiving = asyncio.create_task(self._client.run(), name="mqtt")
+        try:
+            await self._client.connected(limit)
+            self._processes.start()
+            await first_of(self._stopping.wait(), asyncio.wait({receiving}))
+        except UnavailableError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            await self._shut_down(receiving)
+        receiving.result()
+
+    async def _shut_down(self, receiving: asyncio.Task[None]) -> None:
+        ending = asyncio.gather(self._client.stop(self._grace), self._processes.stop(self._grace + LAST_WORDS))
+        await first_of(asyncio.shield(ending), self._at_once.wait())
+        if not ending.done():
+            await self._client.stop(0)
+        await ending
+        await asyncio.wait({receiving})
+
+    async def _unless_stopped(self, starting: Coroutine[Any, Any, None]) -> bool:
+        """Await `starting`, or give it up when we are to stop; whether it came to its end."""
+        task = asyncio.ensure_future(starting)
+        await first_of(asyncio.shield(task), self._stopping.wait())
+        if not task.done():
+            task.cancel()
+            return False
+        task.result()
+        return True
+
+
+@contextmanager
+def _stop_with_parent(stop: Callable[[], None], is_child: bool) -> Iterator[None]:
+    """In a child: stop when the pipe on standard input closes, as it does however the parent ends."""
+    if not is_child:
+        yield
+        return
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def closed() -> None:
+        loop.remove_reader(descriptor)
+        stop()
+
+    loop.add_reader(descriptor, closed)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)

@@ -1,0 +1,38 @@
+"""The worker as a process: `python main.py --queue-work`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from core.application import Application
+from core.observability.health import showing_health
+from core.queue.worker.options import WorkerOptions
+from core.roles.signals import on_stop_signal
+
+
+async def run_worker(
+    app: Application,
+    options: WorkerOptions,
+    *,
+    connection: str | None = None,
+    max_tries: int | None = None,
+    timeout: float | None = None,
+    start_timeout: float | None = None,
+) -> bool:
+    """Wait for the stores, then work until a signal or an option ends it.
+
+    Returns whether a thread still runs a job: such a process does not end by itself.
+    """
+    worker = app.worker(options, connection=connection, max_tries=max_tries, timeout=timeout)
+    starting = asyncio.ensure_future(app.wait_until_ready(start_timeout, connection=connection))
+
+    def stop() -> None:
+        starting.cancel()
+        worker.stop()
+
+    with on_stop_signal(stop), suppress(asyncio.CancelledError):
+        await starting
+        async with showing_health(app.settings.app.health_file, lambda: worker.is_healthy):
+            await worker.run()
+    return worker.has_busy_threads

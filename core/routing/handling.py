@@ -1,0 +1,180 @@
+"""From a message to the end of its controller: the tries, the waits, and the record of a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import count
+from typing import TypeAlias
+
+from core.clock import Backoff, Clock, SystemClock
+from core.errors import MessageError, UnavailableError
+from core.mqtt.message import IncomingMessage
+from core.observability.events import (
+    Event,
+    Events,
+    MessageDropped,
+    MessageFailed,
+    MessageHandled,
+    MessageRetried,
+    StoreBack,
+    StoreLost,
+)
+from core.routing.client import Client, Publisher
+from core.routing.context import Context, correlation_id_of
+from core.routing.pattern import Pattern
+from core.routing.table import RouteTable
+
+RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int], Awaitable[None]]
+"""Stores a message that was given up, with what it failed with and the number of its tries."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """What all tries of a message have in common."""
+
+    at: datetime  # UTC
+    correlation_id: str
+    marks: set[object] = field(default_factory=set)
+
+
+class MessageHandler:
+    """Runs messages through their routes. One handler serves any number of messages at once.
+
+    `shared` says which routes this process serves: the shared ones, the others, or (None) all of them. A
+    message that a wider subscription brings here as well is left to the process that its route belongs to.
+    """
+
+    def __init__(
+        self,
+        table: RouteTable,
+        *,
+        events: Events,
+        record_failure: RecordFailure,
+        tries: int = 3,
+        shared: bool | None = None,
+        publisher: Publisher | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.publisher = publisher
+        self._table = table
+        self._events = events
+        self._record_failure = record_failure
+        self._tries = tries
+        self._shared = shared
+        self._clock = clock or SystemClock()
+        self._is_lost = False
+
+    async def handle(self, message: IncomingMessage) -> None:
+        """Returns when the message may be acknowledged: it was handled, or its failure is on record.
+
+        Raises nothing but CancelledError. A server that cannot be reached is waited for, which counts as no
+        try: the message keeps its place in the bounded intake, so the pressure reaches the broker.
+        """
+        run, delays = partial(self._pass, message, self._arrival(message)), Backoff(0.1, 2)
+        for attempt in count(1):
+            exception = await self._try(run)
+            if exception is None:
+                return
+            if isinstance(exception, MessageError) or attempt >= self._tries:
+                await self._give_up(message, exception, attempt)
+                return
+            delay = delays.next()
+            self._emit(MessageRetried(message.topic, attempt, exception, delay))
+            await self._clock.sleep(delay)
+
+    async def run_once(self, message: IncomingMessage) -> None:
+        """One pass through route and middleware. Raises whatever comes of it."""
+        await self._pass(message, self._arrival(message))
+
+    def _arrival(self, message: IncomingMessage) -> _Arrival:
+        return _Arrival(self._clock.now(), correlation_id_of(message))
+
+    async def _pass(self, message: IncomingMessage, arrival: _Arrival) -> None:
+        levels = message.topic.split("/")
+        endpoint = self._table.find(levels)
+        if self._shared not in (None, endpoint.route.shared):
+            return
+        context = self._context(message, arrival, endpoint.route.pattern, levels)
+        started = self._clock.monotonic()
+        await endpoint.run(context)
+        self._tell(context, self._clock.monotonic() - started)
+
+    def _context(self, message: IncomingMessage, arrival: _Arrival, pattern: Pattern, levels: list[str]) -> Context:
+        return Context(
+            topic=message.topic,
+            payload=message.payload,
+            qos=message.qos,
+            retain=message.retain,
+            duplicate=message.duplicate,
+            properties=message.properties,
+            route=pattern.text,
+            params=pattern.parameters(levels),
+            client=Client(self.publisher, message.properties),
+            correlation_id=arrival.correlation_id,
+            received_at=arrival.at,
+            marks=arrival.marks,
+        )
+
+    def _tell(self, context: Context, seconds: float) -> None:
+        if context.dropped is None:
+            self._emit(MessageHandled(context.topic, context.route, seconds))
+        else:
+            self._emit(MessageDropped(context.topic, context.dropped))
+
+    async def _try(self, run: Callable[[], Awaitable[None]]) -> BaseException | None:
+        """One counted try, begun again while a server is away; None when the message was handled."""
+        try:
+            await self._once_reachable(run, UnavailableError)
+        except _FAILURES as error:
+            if _is_stopping():
+                raise asyncio.CancelledError from error
+            return error
+        return None
+
+    async def _give_up(self, message: IncomingMessage, exception: BaseException, attempts: int) -> None:
+        await self._once_reachable(lambda: self._record_failure(message, exception, attempts), Exception)
+        self._emit(MessageFailed(message.topic, attempts, exception))
+
+    async def _once_reachable(self, action: Callable[[], Awaitable[None]], away: type[Exception]) -> None:
+        """Run the action, for ever again while it raises `away`."""
+        delays = Backoff(0.1, 5)
+        while True:
+            try:
+                await action()
+            except away as error:
+                await self._wait_for_store(error, delays.next())
+            else:
+                self._store_is_back()
+                return
+
+    async def _wait_for_store(self, error: Exception, seconds: float) -> None:
+        """Told once per outage, not once per message that waits."""
+        if not self._is_lost:
+            self._is_lost = True
+            self._emit(StoreLost(_STORE, error, seconds))
+        await self._clock.sleep(seconds)
+
+    def _store_is_back(self) -> None:
+        if self._is_lost:
+            self._is_lost = False
+            self._emit(StoreBack(_STORE))
+
+    def _emit(self, event: Event) -> None:
+        self._events.emit(event)
+
+
+_STORE = "what messages need"
+
+# `exit()` in a controller must not take the router with it, and a controller that lets slip the cancellation
+# of something of its own has failed. `_is_stopping` tells that apart from our own stop; a message cut short by
+# the latter has not failed, whatever the controller makes of it: the broker delivers it again.
+_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+
+
+def _is_stopping() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,106 @@
+"""Reads the settings once, when a program starts, and hands them down as one typed value.
+
+The sections live in `config/`, one file per concern, and are found by name: `core` imports nothing of
+them. A section is a pydantic-settings model; real environment variables win over `.env`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import SettingError
+
+if TYPE_CHECKING:
+    from config.app import AppSettings
+    from config.database import DatabaseSettings
+    from config.logging import LoggingSettings
+    from config.mqtt import MqttSettings
+    from config.queue import QueueSettings
+    from config.redis import RedisSettings
+
+
+class Section(BaseSettings):
+    """One concern's settings. A field's environment variable is the prefix and its name, in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, env_file_encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Settings:
+    app: AppSettings
+    mqtt: MqttSettings
+    queue: QueueSettings
+    database: DatabaseSettings
+    redis: RedisSettings
+    logging: LoggingSettings
+
+
+_SECTIONS = {
+    "app": "AppSettings",
+    "mqtt": "MqttSettings",
+    "queue": "QueueSettings",
+    "database": "DatabaseSettings",
+    "redis": "RedisSettings",
+    "logging": "LoggingSettings",
+}
+
+
+def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
+    """Read every section of `config/` from the environment and `env_file`.
+
+    `overrides` replaces fields by section, e.g. `mqtt={"port": 1884}`. Raises SettingError, which names
+    every variable that is wrong, its value, and the remedy.
+    """
+    problems: list[str] = []
+    sections = {
+        name: _load_section(name, class_name, env_file, overrides.get(name, {}), problems)
+        for name, class_name in _SECTIONS.items()
+    }
+    if problems:
+        raise SettingError("\n".join(problems))
+    return Settings(**sections)
+
+
+def section_classes() -> Sequence[type[Section]]:
+    """The classes of `config/`, for whoever lists the settings."""
+    return [_section_class(name, class_name) for name, class_name in _SECTIONS.items()]
+
+
+def variable(section: type[Section], field: str) -> str:
+    """The environment variable of a section's field."""
+    alias = section.model_fields[field].validation_alias
+    prefix = str(section.model_config.get("env_prefix", ""))
+    return str(alias) if alias else f"{prefix}{field}".upper()
+
+
+def _section_class(name: str, class_name: str) -> type[Section]:
+    found: type[Section] = getattr(import_module(f"config.{name}"), class_name)
+    return found
+
+
+def _load_section(
+    name: str, class_name: str, env_file: str | Path | None, overrides: dict[str, Any], problems: list[str]
+) -> Any:
+    section = _section_class(name, class_name)
+    try:
+        return section(_env_file=env_file, **overrides)  # type: ignore[call-arg]
+    except ValidationError as error:
+        problems.extend(_describe(section, problem) for problem in error.errors())
+
+
+def _describe(section: type[Section], problem: Any) -> str:
+    if not problem["loc"]:
+        return f"{section.__name__}: {problem['msg']}; correct the environment or .env."
+    field = str(problem["loc"][0])
+    name = variable(section, field) if field in section.model_fields else field
+    hint = section.model_fields[field].description if field in section.model_fields else None
+    value = "***" if "PASSWORD" in name.upper() else repr(problem["input"])
+    remedy = f" It is: {hint}." if hint else ""
+    return f"{name}={value} is not usable: {problem['msg']}.{remedy} Correct it in the environment or in .env."

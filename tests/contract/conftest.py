@@ -1,0 +1,100 @@
+"""`driver`: every driver there is, on every server there is, each in a place of its own.
+
+A new driver adds a branch to `_place`, and no test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from redis.asyncio import Redis
+
+from core.database.engine import Database
+from core.queue.driver import Driver
+from core.queue.drivers.memory import MemoryDriver, MemoryFailureStore
+from core.queue.drivers.redis import RedisDriver
+from tests.contract.cost import memory_calls, redis_commands, sql_statements
+from tests.servers.databases import Databases, query
+from tests.servers.kinds import RedisServer, Servers, redis_kinds, sql_kinds
+from tests.servers.redis import delete_keys
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a test keeps its jobs."""
+
+    open: Callable[[], Driver]
+    """Makes a driver to it, with connections of its own, as another process would."""
+    cost: Callable[[Driver], AbstractAsyncContextManager[Counter[str]]]
+    """Counts what a driver asks of its store meanwhile."""
+
+
+class EmptyDatabases:
+    """One migrated database per server, emptied for each test: that is quicker than one per test."""
+
+    def __init__(self) -> None:
+        self._urls: dict[Databases, str] = {}
+
+    async def get(self, server: Databases) -> str:
+        if server not in self._urls:
+            self._urls[server] = await server.create_migrated()
+        url = self._urls[server]
+        await query(url, "DELETE FROM jobs", "DELETE FROM failed_jobs")
+        return url
+
+    async def drop(self) -> None:
+        for server, url in self._urls.items():
+            await server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def empty_databases(servers: Servers) -> Iterator[EmptyDatabases]:
+    databases = EmptyDatabases()
+    yield databases
+    asyncio.run(databases.drop())
+
+
+@pytest.fixture(params=["memory", *redis_kinds(), *sql_kinds()])
+async def place(
+    request: pytest.FixtureRequest, servers: Servers, empty_databases: EmptyDatabases, unique: str
+) -> AsyncIterator[Place]:
+    async with _place(request.param, servers, empty_databases, f"{unique}:") as place:
+        yield place
+
+
+@pytest.fixture
+async def driver(place: Place) -> AsyncIterator[Driver]:
+    driver = place.open()
+    yield driver
+    await driver.close()
+
+
+@pytest.fixture
+async def other(place: Place) -> AsyncIterator[Driver]:
+    """What another process has: the same jobs, through connections of its own."""
+    driver = place.open()
+    yield driver
+    await driver.close()
+
+
+@asynccontextmanager
+async def _place(kind: str, servers: Servers, databases: EmptyDatabases, prefix: str) -> AsyncIterator[Place]:
+    if kind == "memory":
+        driver = MemoryDriver()
+        yield Place(lambda: driver, memory_calls)
+        return
+    match servers.get(kind):
+        case RedisServer(url=url):
+            failures = MemoryFailureStore()
+            yield Place(lambda: RedisDriver(Redis.from_url(url), failures, prefix=prefix), redis_commands)
+            await delete_keys(url, prefix)
+        case Databases() as server:
+            from core.queue.drivers.database import DatabaseDriver
+
+            url = await databases.get(server)
+            yield Place(lambda: DatabaseDriver(Database(url)), sql_statements)

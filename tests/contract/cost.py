@@ -1,0 +1,65 @@
+"""What a driver asks of its store, counted: the cost of a verb without a clock."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+from redis.asyncio import Redis
+from sqlalchemy import event
+
+from core.queue.driver import Driver
+from core.queue.drivers import memory
+
+
+@asynccontextmanager
+async def memory_calls(_driver: Driver) -> AsyncIterator[Counter[str]]:
+    """The functions that the memory driver calls meanwhile, those of the interpreter included."""
+    calls: Counter[str] = Counter()
+
+    def count(frame: FrameType, kind: str, callee: Any) -> None:
+        if frame.f_code.co_filename == memory.__file__ and kind in ("call", "c_call"):
+            calls[frame.f_code.co_qualname if kind == "call" else callee.__qualname__] += 1
+
+    sys.setprofile(count)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+@asynccontextmanager
+async def redis_commands(driver: Driver) -> AsyncIterator[Counter[str]]:
+    """The commands that Redis runs on this driver's keys meanwhile, those inside scripts included."""
+    client: Redis = driver._client  # type: ignore[attr-defined]
+    prefix: str = driver._prefix  # type: ignore[attr-defined]
+    commands: Counter[str] = Counter()
+    async with client.monitor() as monitor:
+        yield commands
+        await client.echo(f"{prefix}end")
+        async for entry in monitor.listen():
+            words = entry["command"]
+            if words == f"ECHO {prefix}end":
+                break
+            if prefix in words and not words.upper().startswith("EVAL"):
+                commands[words.split()[0].upper()] += 1
+
+
+@asynccontextmanager
+async def sql_statements(driver: Driver) -> AsyncIterator[Counter[str]]:
+    """The statements that this driver sends meanwhile."""
+    engine = driver._database.engine.sync_engine  # type: ignore[attr-defined]
+    statements: Counter[str] = Counter()
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements[statement] += 1
+
+    event.listen(engine, "before_cursor_execute", count)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", count)

@@ -1,0 +1,97 @@
+"""What is the memory driver's own: the store's clock in the test's hand, so that nothing waits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.queue.drivers.memory import MemoryDriver
+from core.queue.state import Retry
+from tests.contract.jobs import QUEUE, failed, ids, leases, new_job, new_jobs, pushed_and_fetched, states
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class StoreClock:
+    seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.seconds)
+
+
+@pytest.fixture
+def clock() -> StoreClock:
+    return StoreClock()
+
+
+@pytest.fixture
+def memory(clock: StoreClock) -> MemoryDriver:
+    return MemoryDriver("tests", clock.monotonic, clock.now)
+
+
+async def test_a_job_is_due_at_its_moment_and_not_before(memory: MemoryDriver, clock: StoreClock) -> None:
+    await memory.push([new_job(delay=10)])
+    clock.seconds += 9.999
+    assert await memory.stage([QUEUE]) == pytest.approx(0.001)
+    assert states(await memory.stats(QUEUE)) == {"scheduled": 1}
+    clock.seconds += 0.001
+    assert await memory.stage([QUEUE]) is None
+    assert states(await memory.stats(QUEUE)) == {"available": 1}
+
+
+async def test_a_lease_lasts_its_seconds(memory: MemoryDriver, clock: StoreClock) -> None:
+    (job,) = await pushed_and_fetched(memory, 1, lease=15)
+    clock.seconds += 14
+    await memory.renew([job.lease], 15)
+    clock.seconds += 14.999
+    assert await memory.rescue([QUEUE]) == 0
+    clock.seconds += 0.001
+    assert await memory.rescue([QUEUE]) == 1
+
+
+async def test_what_was_due_first_is_fetched_first_whatever_its_state(
+    memory: MemoryDriver, clock: StoreClock
+) -> None:
+    (retried,) = await pushed_and_fetched(memory, 1)
+    sooner, same, later = new_job(delay=4), new_job(delay=5), new_job(delay=6)
+    await memory.retry([Retry(retried.lease, 5)])
+    await memory.push([later, same, sooner])
+    available = new_job()
+    clock.seconds += 60
+    await memory.push([available])
+    await memory.stage([QUEUE])
+    assert ids(await memory.fetch([QUEUE], 10, 60)) == ids([available, sooner, retried, same, later])
+
+
+async def test_the_oldest_waits_since_it_became_available(memory: MemoryDriver, clock: StoreClock) -> None:
+    await memory.push([new_job(delay=10)])
+    clock.seconds += 13
+    await memory.stage([QUEUE])
+    assert (await memory.stats(QUEUE)).oldest_seconds == pytest.approx(3)
+
+
+async def test_a_failure_is_dated_by_the_store(memory: MemoryDriver, clock: StoreClock) -> None:
+    await failed(memory, 1)
+    clock.seconds += 3600
+    await failed(memory, 1)
+    newest, oldest = await memory.failures.rows()
+    assert newest.failed_at - oldest.failed_at == timedelta(hours=1)
+    assert newest.connection == "tests"
+    assert await memory.failures.prune(newest.failed_at) == 1
+
+
+async def test_leases_that_ended_are_forgotten_when_their_time_is_over(
+    memory: MemoryDriver, clock: StoreClock
+) -> None:
+    for _ in range(10):
+        await memory.push(new_jobs(10))
+        fetched = await memory.fetch([QUEUE], 10, 15)
+        await memory.renew(leases(fetched), 15)
+        await memory.complete(leases(fetched))
+        clock.seconds += 15
+        await memory.rescue([QUEUE])
+    assert memory._queue(QUEUE)._leases == []

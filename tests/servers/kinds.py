@@ -1,0 +1,166 @@
+"""Which servers a test run has: those brought along, those on PATH, those named in the environment.
+
+A server named by TEST_REDIS_URL, TEST_POSTGRES_URL, TEST_MYSQL_URL or TEST_MQTT_URL takes the place of the
+others of its kind. What is missing is skipped with the reason; what is named must answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.servers import mqtt_wire
+from tests.servers.databases import Databases, MysqlDatabases, PostgresDatabases, SqliteDatabases
+from tests.servers.iotcore import IotcoreProcess
+from tests.servers.mosquitto import MosquittoProcess
+from tests.servers.mysql import MysqlProcess
+from tests.servers.postgres import PostgresProcess
+from tests.servers.redis import RedisProcess, ValkeyProcess
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    kind: str
+    url: str
+
+
+@dataclass(frozen=True)
+class BrokerServer:
+    """`port` speaks MQTT 5, `port_311` MQTT 3.1.1; most brokers have one port for both."""
+
+    kind: str
+    host: str
+    port: int
+    port_311: int
+    username: str | None = None
+    password: str | None = None
+
+    def accepts(self, client_id: str = "") -> bool:
+        """Whether it accepts a connection, which also ends `client_id`'s session."""
+        return mqtt_wire.accepts(self.host, self.port_311, client_id, self.username, self.password)
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+class Servers:
+    """The servers of this test run, each started when the first test wants it, all stopped at the end."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._started: dict[str, Any] = {}
+
+    def get(self, kind: str) -> Any:
+        if kind not in self._started:
+            self._started[kind] = _START[kind](self)
+        return self._started[kind]
+
+    def keep(self, server: _Closable) -> None:
+        self._stack.callback(server.close)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def redis_kinds() -> list[Any]:
+    if "TEST_REDIS_URL" in os.environ:
+        return ["named-redis"]
+    return ["valkey", _if_found("redis-server", RedisProcess.program, "TEST_REDIS_URL")]
+
+
+def sql_kinds() -> list[Any]:
+    postgres = "named-postgres" if "TEST_POSTGRES_URL" in os.environ else "postgres"
+    mysql = _if_found("mariadb", MysqlProcess.program, "TEST_MYSQL_URL", program="mariadbd or mysqld")
+    return ["sqlite", postgres, "named-mysql" if "TEST_MYSQL_URL" in os.environ else mysql]
+
+
+def broker_kinds() -> list[Any]:
+    if "TEST_MQTT_URL" in os.environ:
+        return ["named-mqtt"]
+    return ["iotcore", _if_found("mosquitto", MosquittoProcess.program, "TEST_MQTT_URL")]
+
+
+def _if_found(kind: str, found: str | None, variable: str, program: str | None = None) -> Any:
+    reason = f"{program or kind} is not on PATH, and {variable} names none"
+    return pytest.param(kind, marks=pytest.mark.skipif(found is None, reason=reason))
+
+
+def _start_redis(kind: str, process: type[RedisProcess]) -> Callable[[Servers], RedisServer]:
+    def start(servers: Servers) -> RedisServer:
+        server = process()
+        servers.keep(server)
+        return RedisServer(kind, server.start().url)
+
+    return start
+
+
+def _named_redis(servers: Servers) -> RedisServer:
+    return RedisServer("named-redis", os.environ["TEST_REDIS_URL"])
+
+
+def _start_databases(
+    process: type[PostgresProcess | MysqlProcess], databases: type[PostgresDatabases | MysqlDatabases]
+) -> Callable[[Servers], Databases]:
+    def start(servers: Servers) -> Databases:
+        server = process()
+        servers.keep(server)
+        return databases(server.start().url)
+
+    return start
+
+
+def _named_databases(
+    variable: str, databases: type[PostgresDatabases | MysqlDatabases]
+) -> Callable[[Servers], Databases]:
+    def start(servers: Servers) -> Databases:
+        named = databases(os.environ[variable])
+        servers.keep(named)
+        return named
+
+    return start
+
+
+def _sqlite(servers: Servers) -> Databases:
+    databases = SqliteDatabases()
+    servers.keep(databases)
+    return databases
+
+
+def _start_broker(kind: str, process: type[MosquittoProcess | IotcoreProcess]) -> Callable[[Servers], BrokerServer]:
+    def start(servers: Servers) -> BrokerServer:
+        server = process()
+        servers.keep(server)
+        server.start()
+        return BrokerServer(kind, server.host, server.port, server.port_311)
+
+    return start
+
+
+def _named_broker(servers: Servers) -> BrokerServer:
+    url = urlsplit(os.environ["TEST_MQTT_URL"])
+    port = url.port or 1883
+    server = BrokerServer("named-mqtt", url.hostname or "127.0.0.1", port, port, url.username, url.password)
+    assert server.accepts(), f"TEST_MQTT_URL={url.geturl()}: no MQTT broker accepts a connection there"
+    return server
+
+
+_START: dict[str, Callable[[Servers], Any]] = {
+    "valkey": _start_redis("valkey", ValkeyProcess),
+    "redis-server": _start_redis("redis-server", RedisProcess),
+    "named-redis": _named_redis,
+    "sqlite": _sqlite,
+    "postgres": _start_databases(PostgresProcess, PostgresDatabases),
+    "named-postgres": _named_databases("TEST_POSTGRES_URL", PostgresDatabases),
+    "mariadb": _start_databases(MysqlProcess, MysqlDatabases),
+    "named-mysql": _named_databases("TEST_MYSQL_URL", MysqlDatabases),
+    "iotcore": _start_broker("iotcore", IotcoreProcess),
+    "mosquitto": _start_broker("mosquitto", MosquittoProcess),
+    "named-mqtt": _named_broker,
+}
