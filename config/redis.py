@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, SecretStr
+from pydantic import Field, NonNegativeInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from core.settings import Section
@@ -21,6 +21,17 @@ class RedisSettings(Section):
     password: SecretStr | None = Field(None, description="password")
     prefix: str = Field("routemq:", description="what every key of this installation begins with")
     max_connections: int = Field(32, ge=4, description="connections of one process at most")
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_read(cls, url: SecretStr | None) -> SecretStr | None:
+        from redis.asyncio.connection import parse_url
+
+        try:
+            parse_url(url.get_secret_value() if url else "redis://")
+        except ValueError:  # its text may hold a part of the password
+            raise ValueError("it is no URL that begins with redis://, rediss:// or unix://") from None
+        return url
 
     @property
     def is_configured(self) -> bool:

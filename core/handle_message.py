@@ -13,7 +13,6 @@ from core.job import Job, job_name
 from core.mqtt.message import IncomingMessage, MessageProperties
 from core.queue.driver import FailureStore
 from core.queue.envelope import write_envelope
-from core.queue.job_id import new_job_id
 from core.queue.state import Failure
 from core.queue.traceback_text import traceback_text
 
@@ -58,8 +57,8 @@ class FailedMessages:
         self._queue = queue
         self._clock = clock or SystemClock()
 
-    async def record(self, message: IncomingMessage, exception: BaseException, attempts: int) -> None:
-        """Store a message with the whole traceback of what it failed with."""
+    async def record(self, message: IncomingMessage, exception: BaseException, attempts: int, job_id: str) -> None:
+        """Store a message with the whole traceback of what it failed with; `job_id` names its record."""
         job = HandleMessage(
             topic=message.topic,
             payload=message.payload,
@@ -67,7 +66,6 @@ class FailedMessages:
             retain=message.retain,
             properties=message.properties,
         )
-        job_id = new_job_id()
         failure = Failure(
             job_id=job_id,
             queue=self._queue,

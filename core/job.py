@@ -13,8 +13,9 @@ keyword constructor; a class with a constructor of its own carries plain attribu
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable
+from copy import deepcopy
+from functools import partial
 from inspect import get_annotations
 from typing import Any, ClassVar, dataclass_transform, get_origin, get_type_hints
 
@@ -100,7 +101,7 @@ def field_types(cls: type[Job]) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for owner in reversed(cls.__mro__):
         if issubclass(owner, Job) and owner is not Job:
-            hints = get_type_hints(owner, vars(sys.modules[owner.__module__]), include_extras=True)
+            hints = get_type_hints(owner, include_extras=True)
             types |= {name: hints[name] for name in get_annotations(owner) if _is_field(name, hints[name])}
     return types
 
@@ -111,8 +112,8 @@ def _is_field(name: str, kind: Any) -> bool:
 
 def _default(cls: type[Job], name: str) -> Any:
     default = getattr(cls, name, msgspec.NODEFAULT)
-    if isinstance(default, list | dict | set):
-        return msgspec.field(default_factory=default.copy)
+    if type(default).__hash__ is None:  # a list, a dict, a model: what may change is made anew for each job
+        return msgspec.field(default_factory=partial(deepcopy, default))
     return default
 
 

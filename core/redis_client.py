@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from config.redis import RedisSettings
 
 CONNECT_TIMEOUT = 5.0  # seconds
-ANSWER_TIMEOUT = 10.0  # seconds
 POOL_TIMEOUT = 30.0
 """Seconds to wait for a connection while all of them are in use."""
 
@@ -25,7 +24,10 @@ def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> Red
     options: dict[str, Any] = {
         "decode_responses": decode_responses,
         "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_timeout": ANSWER_TIMEOUT,
+        # A timeout for answers is the caller's: with one of its own, redis-py makes a task of every command,
+        # and on Python 3.11 it swallows cancellations. Keepalive finds out a peer that is gone.
+        "socket_timeout": None,
+        "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "max_connections": settings.max_connections,
         "timeout": POOL_TIMEOUT,

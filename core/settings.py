@@ -6,6 +6,7 @@ them. A section is a pydantic-settings model; real environment variables win ove
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -93,6 +94,13 @@ def _load_section(
         return section(_env_file=env_file, **overrides)  # type: ignore[call-arg]
     except ValidationError as error:
         problems.extend(_describe(section, problem) for problem in error.errors())
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{env_file} is not text in UTF-8 ({error}). Save it as UTF-8.") from error
+
+
+def _without_login(value: Any) -> Any:
+    """An address as it may be shown: without user and password."""
+    return re.sub("^(.*?//)?.*@", r"\1***@", value) if isinstance(value, str) else value
 
 
 def _describe(section: type[Section], problem: Any) -> str:
@@ -101,6 +109,6 @@ def _describe(section: type[Section], problem: Any) -> str:
     field = str(problem["loc"][0])
     name = variable(section, field) if field in section.model_fields else field
     hint = section.model_fields[field].description if field in section.model_fields else None
-    value = "***" if "PASSWORD" in name.upper() else repr(problem["input"])
+    value = "***" if "PASSWORD" in name.upper() else repr(_without_login(problem["input"]))
     remedy = f" It is: {hint}." if hint else ""
     return f"{name}={value} is not usable: {problem['msg']}.{remedy} Correct it in the environment or in .env."

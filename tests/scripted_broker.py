@@ -131,6 +131,7 @@ class ScriptedBroker:
         """Called right after CONNACK, before anything else is read."""
         self._sessions: asyncio.Queue[Session] = asyncio.Queue()
         self._attempts: asyncio.Queue[Connect] = asyncio.Queue()
+        self._hangups: asyncio.Queue[None] = asyncio.Queue()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -160,6 +161,10 @@ class ScriptedBroker:
     async def next_attempt(self) -> Connect:
         return await asyncio.wait_for(self._attempts.get(), _PATIENCE)
 
+    async def next_hangup(self) -> None:
+        """The next end of a connection, whether or not there was a CONNECT."""
+        await asyncio.wait_for(self._hangups.get(), _PATIENCE)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -170,6 +175,7 @@ class ScriptedBroker:
             pass
         finally:
             self._tasks.discard(task)
+            self._hangups.put_nowait(None)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
@@ -107,6 +107,20 @@ class Database:
         """
         return await self._repeat(lambda: self._write(work, single))
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction around a block of the caller's, which is not repeated. Raises as `write` does.
+
+        On SQLite nothing else of this process is written meanwhile: a block that waits for that never ends.
+        """
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            async with self._begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            self.explain(error)
+
     def session(self) -> AsyncSession:
         """A session of SQLAlchemy's, for the app's models."""
         return self._sessions()
@@ -141,11 +155,16 @@ class Database:
     async def _write(self, work: Work[Answer], single: bool) -> Answer:
         if single and self.dialect == "postgresql":
             return await self._read(work)
+        async with self._begin(single) as connection:
+            return await work(connection)
+
+    @asynccontextmanager
+    async def _begin(self, single: bool = False) -> AsyncIterator[AsyncConnection]:
         # SQLite has one writer at a time. Taking turns here is prompt; its own waiting is by sleeps.
         async with self._turn, self.engine.begin() as connection:
             if self.dialect == "sqlite" and not single:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
-            return await work(connection)
+            yield connection
 
     async def _repeat(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
         tries = 0

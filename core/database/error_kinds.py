@@ -43,19 +43,20 @@ def is_unreachable(error: BaseException) -> bool:
     """Whether the server gave no answer, or none that has to do with what was asked."""
     if not isinstance(error, DBAPIError):
         return isinstance(error, (OSError, PoolTimeoutError))
-    code = _code(error)
-    if isinstance(code, str):
-        return code.startswith(_UNREACHABLE_CLASSES)
-    return error.connection_invalidated or code in _UNREACHABLE_CODES or _is_sqlite_trouble(error)
+    return error.connection_invalidated or _is_unreachable_code(_code(error)) or _is_sqlite_trouble(error)
+
+
+def _is_unreachable_code(code: str | int | None) -> bool:
+    return code.startswith(_UNREACHABLE_CLASSES) if isinstance(code, str) else code in _UNREACHABLE_CODES
 
 
 def _code(error: DBAPIError) -> str | int | None:
     """PostgreSQL's SQLSTATE, MySQL's error number, or nothing for SQLite."""
-    state = getattr(error.orig, "sqlstate", None)
-    if isinstance(state, str):
-        return state
     arguments = getattr(error.orig, "args", ())
-    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+    if arguments and isinstance(arguments[0], int):
+        return arguments[0]
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state
 
 
 def _sqlite_says(error: DBAPIError, *words: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,16 +31,30 @@ class DatabaseFailureStore:
         if failures:
             await self._database.write(lambda inner: store_failures(inner, connection, failures))
 
-    async def list(self, *, limit: int | None = None, queue: str | None = None) -> list[FailedJob]:
+    async def rows(self, *, limit: int | None = None, queue: str | None = None) -> list[FailedJob]:
         """The rows, newest first."""
         newest = select(failed_jobs).order_by(failed_jobs.c.failed_at.desc(), failed_jobs.c.id.desc()).limit(limit)
         query = newest if queue is None else newest.where(failed_jobs.c.queue == queue)
-        return [_failed_job(row) for row in await self._rows(query)]
+        return [_failed_job(row) for row in await self._select(query)]
 
     async def find(self, key: str) -> FailedJob | None:
         """The row whose id or job id is `key`."""
-        rows = await self._rows(select(failed_jobs).where(_has_key(key)).limit(1))
+        rows = await self._select(select(failed_jobs).where(_has_key(key)).limit(1))
         return _failed_job(rows[0]) if rows else None
+
+    @asynccontextmanager
+    async def take(self, job_ids: Sequence[str]) -> AsyncIterator[list[FailedJob]]:
+        """Lock these rows and yield those that exist; they are deleted when the block ends without an error.
+
+        A second taker of the same rows waits, and then does not find them. So does a record of the same
+        job, whose row then stays.
+        """
+        async with self._database.transaction() as connection:
+            wanted = select(failed_jobs).where(failed_jobs.c.job_id.in_(job_ids)).with_for_update()
+            rows = [_failed_job(row) for row in (await connection.execute(wanted)).all()]
+            yield rows
+            taken = failed_jobs.c.id.in_([row.id for row in rows])
+            await connection.execute(delete(failed_jobs).where(taken))
 
     async def forget(self, job_ids: Sequence[str]) -> int:
         """Delete the rows of these job ids; returns how many there were."""
@@ -61,9 +76,9 @@ class DatabaseFailureStore:
             .where(failed_jobs.c.connection == connection)
             .group_by(failed_jobs.c.queue)
         )
-        return {row[0]: row[1] for row in await self._rows(query)}
+        return {row[0]: row[1] for row in await self._select(query)}
 
-    async def _rows(self, query: Any) -> Sequence[Any]:
+    async def _select(self, query: Any) -> Sequence[Any]:
         async def work(connection: AsyncConnection) -> Sequence[Any]:
             return (await connection.execute(query)).all()
 

@@ -17,8 +17,6 @@ so that counting states reads the index alone. It needs no partial index, which 
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table
 
 from core.database.columns import LongText, PayloadText, RowId, UtcDateTime
@@ -30,9 +28,6 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
 }
 """So that every dialect calls a constraint by the same name, and a migration can drop it."""
-
-MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-"""Binary collation: MySQL's default takes the queues `Emails` and `emails` for one."""
 
 metadata = MetaData(naming_convention=NAMING)
 
@@ -50,7 +45,6 @@ jobs = Table(
     Column("payload", PayloadText, nullable=False),
     Index("ix_jobs_next", "queue", "lease_expires_at", "available_at", "id", "attempts"),
     sqlite_autoincrement=True,  # an id never comes back, and the sequence tells that something was pushed
-    **MYSQL,
 )
 
 failed_jobs = Table(
@@ -68,5 +62,4 @@ failed_jobs = Table(
     Index("ix_failed_jobs_failed_at", "failed_at"),
     Index("ix_failed_jobs_connection_queue", "connection", "queue"),
     sqlite_autoincrement=True,
-    **MYSQL,
 )

@@ -34,6 +34,8 @@ _SHORT_LIFE = 5.0  # seconds; a connection that ends sooner, time and again, is 
 _SHORT_LIVES = 3
 _DISCONNECT_TIMEOUT = 2.0  # seconds
 
+_GRANTED_LESS = "MQTT broker at %s grants only QoS 0 for %s: messages may be lost; see its configuration"
+
 _REMEDIES = {
     0x84: "Set MQTT_PROTOCOL=3.1.1, or use a broker that speaks MQTT 5.",
     0x85: "Change MQTT_CLIENT_ID to one that the broker accepts.",
@@ -111,7 +113,8 @@ class MqttClient:
         Raises BrokerUnavailableError after `timeout` seconds, and at once what `run()` raises.
         """
         try:
-            await asyncio.wait_for(self._start_over.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._start_over.wait()
         except TimeoutError:
             raise self._unavailable(f"{self._trouble}; gave up after {timeout:g} s") from None
         if self._refusal:
@@ -231,6 +234,8 @@ class MqttClient:
             if code.is_failure:
                 refused.append((subscription, code))
                 self._events.emit(SubscriptionRefused(subscription.topic_filter, str(code)))
+            elif code.value < subscription.qos:
+                _log.warning(_GRANTED_LESS, self._options.address, subscription.topic_filter)
         return refused
 
     async def _unless_quiet(self, work: Coroutine[Any, Any, None]) -> bool:

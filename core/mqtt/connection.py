@@ -85,9 +85,8 @@ class Connection(aiomqtt.Client):
             **_session(options),
         )
         self.session_present = False
-        self.pending_calls_threshold = (
-            sys.maxsize
-        )  # how many publish at once is the caller's bound, not a warning
+        # How many publish at once is bounded by who calls: no warning beyond ten.
+        self.pending_calls_threshold = sys.maxsize
         self._speaks_5 = options.protocol == "5"
         self._receive = receive
         self._has_room = has_room

@@ -89,11 +89,15 @@ class Intake:
             await asyncio.wait(self._running, timeout=_CANCELLATION)
 
     def _start_handlers(self) -> None:
-        while self._waiting and len(self._running) < self._max_messages and not self._quiet:
+        while self._waiting and self._is_one_free():
             taken = self._waiting.popleft()
             task = asyncio.create_task(self._run(taken), name=f"message {taken.message.topic}")
             self._running.add(task)
             task.add_done_callback(lambda task, taken=taken: self._ended(task, taken))  # type: ignore[misc]
+
+    def _is_one_free(self) -> bool:
+        unacknowledged = len(self._running) + self._acknowledger.held_back
+        return not self._quiet and unacknowledged < self._max_messages
 
     async def _run(self, taken: _Taken) -> None:
         await self._handle(taken.message)
@@ -113,10 +117,6 @@ def _succeeded(task: asyncio.Task[None], message: IncomingMessage) -> bool:
         return False
     error = task.exception()
     if error is not None:
-        fate = (
-            "it stays unacknowledged, and the broker will deliver it again"
-            if message.qos
-            else "it is lost (QoS 0)"
-        )
+        fate = "it stays unacknowledged, and the broker will deliver it again" if message.qos else "it is lost (QoS 0)"
         _log.error("the handler of a message on %s raised: %s", message.topic, fate, exc_info=error)
     return error is None

@@ -12,6 +12,17 @@ from core.errors import SettingError
 _MIB = 1024 * 1024
 
 
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails, which paho leaves to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
     ca_file: Path | None = None
@@ -37,6 +48,7 @@ class TlsOptions:
                 f"MQTT_TLS_CERT_FILE={self.cert_file}, MQTT_TLS_KEY_FILE={self.key_file} and the password."
             ) from error
         context.check_hostname = not self.insecure
+        context.sslsocket_class = _ClosingSocket
         return context
 
     def _password(self) -> str:

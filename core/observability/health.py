@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+_log = logging.getLogger("routemq")
 
 INTERVAL = 5.0
 """Seconds; a check that finds the file older than three of them may call the program ill."""
@@ -26,11 +29,18 @@ async def showing_health(file: str | None, is_healthy: Callable[[], bool]) -> As
 
 
 async def _show(file: Path, is_healthy: Callable[[], bool]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
         while True:
             if is_healthy():
-                file.touch()
+                _touch(file)
             await asyncio.sleep(INTERVAL)
     finally:
         file.unlink(missing_ok=True)
+
+
+def _touch(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    except OSError as error:  # a full disk must not end the only sign of life for good
+        _log.warning("cannot touch the file of APP_HEALTH_FILE: %s; correct its path or its rights", error)

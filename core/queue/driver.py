@@ -23,7 +23,8 @@ class WakeUp(Protocol):
     """Tells an idle worker that there may be something to fetch. May tell too often, never has to tell."""
 
     async def wait(self, timeout: float) -> bool:
-        """Wait for a push to one of the queues since the last `wait` returned; at most `timeout` seconds.
+        """Wait, at most `timeout` seconds, for a job that was pushed, released, rescued or put back by hand
+        since the last `wait` returned.
 
         Returns whether there was one.
         """

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +29,7 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     queue: str
     dispatched_at: datetime
     data: msgspec.Raw
-    options: dict[str, float] = {}
+    options: dict[str, int | float] = {}
 
 
 class _Version(msgspec.Struct):
@@ -68,7 +69,7 @@ def read_envelope(payload: bytes) -> Envelope:
 def load_job(envelope: Envelope, registry: JobRegistry) -> Job:
     """The job in an envelope. Raises UnknownJobError, or EnvelopeError if its values do not fit the class."""
     job = decode_data(registry.find(envelope.job), bytes(envelope.data))
-    vars(job).update(envelope.options)
+    vars(job).update({name: envelope.options[name] for name in OPTIONS if name in envelope.options})
     job.job_id = envelope.id
     return job
 
@@ -103,9 +104,11 @@ def _dispatchable_name(cls: type[Job]) -> str:
 
 
 def _checked_option(job: Job, name: str, value: Any) -> float:
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and value >= (name == "max_tries")
+    if name == "max_tries":
+        usable, wanted = type(value) is int and value > 0, "a whole number from 1"
+    else:
+        usable, wanted = type(value) in (int, float) and 0 <= value < math.inf, "seconds from 0"
     if not usable:
-        raise DispatchError(
-            f"{job_name(type(job))}: {name}={value!r} is not usable; give a number that is not negative."
-        )
-    return float(value) if name != "max_tries" else int(value)
+        raise DispatchError(f"{job_name(type(job))}: {name}={value!r} is not usable; give {wanted}.")
+    number: float = value
+    return number

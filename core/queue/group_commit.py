@@ -36,10 +36,19 @@ class GroupCommit:
     async def add(self, job: NewJob) -> None:
         """Return once the job is stored; raise what the write raised."""
         async with self._room:
-            stored = asyncio.get_running_loop().create_future()
-            self._waiting.append((job, stored))
+            entry = job, asyncio.get_running_loop().create_future()
+            self._waiting.append(entry)
             self._start_writing()
-            await stored
+            await self._stored(entry)
+
+    async def _stored(self, entry: _Waiting) -> None:
+        try:
+            await entry[1]
+        except asyncio.CancelledError:
+            # Its room is given to another, so it must not wait here any longer.
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            raise
 
     async def flush(self) -> None:
         """Wait until nothing is waiting for its write."""

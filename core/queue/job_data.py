@@ -7,15 +7,21 @@ something open (`Any`, a bare `dict`), and every plain attribute, is written by 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from inspect import Parameter, signature
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from core.errors import DispatchError, EnvelopeError
 from core.job import RESERVED, Job, declared_fields, job_name
 from core.queue import plain_values
+
+_BYTES = (bytes, bytearray, memoryview)
+_NATIVE = (*_BYTES, datetime, date, time, timedelta, UUID, Decimal)
 
 
 def encode_data(job: Job) -> bytes:
@@ -48,11 +54,14 @@ class _Codec:
 
     def encode(self, job: Job) -> bytes:
         _refuse_undeclared(vars(job).keys() - set(self.names))
-        wire = {name: getattr(job, name) for name in self.names}
+        values = {name: getattr(job, name) for name in self.names}
         for name, kind in self.open_types.items():
-            msgspec.convert(wire[name], kind, dec_hook=_read_foreign)
-            wire[name] = plain_values.to_json(wire[name])
-        data = msgspec.json.encode(wire, enc_hook=_write_foreign)
+            msgspec.convert(values[name], kind, dec_hook=_read_foreign)
+            values[name] = plain_values.to_json(values[name])
+        wire = msgspec.to_builtins(values, builtin_types=_NATIVE, enc_hook=_write_foreign)
+        # In JSON, bytes and datetimes look like text: here they are still told apart.
+        msgspec.convert(wire, self.decoder.type, builtin_types=_BYTES, dec_hook=_read_foreign)
+        data = msgspec.json.encode(wire)
         if b"null" in data:
             _refuse_infinite(wire)
         self.decoder.decode(data)
@@ -88,12 +97,16 @@ def _make_codec(cls: type[Job]) -> _Codec | None:
 
 
 def _wire_field(info: msgspec.structs.FieldInfo, open_types: dict[str, Any]) -> tuple[str, Any, Any]:
+    if info.name in open_types and not info.required:
+        return info.name, Any, msgspec.field(default_factory=lambda: plain_values.to_json(_default_of(info)))
     kind = Any if info.name in open_types else info.type
     if info.default_factory is not msgspec.NODEFAULT:
         return info.name, kind, msgspec.field(default_factory=info.default_factory)
-    if info.name in open_types and info.default is not msgspec.NODEFAULT:
-        return info.name, kind, plain_values.to_json(info.default)
     return info.name, kind, info.default
+
+
+def _default_of(info: msgspec.structs.FieldInfo) -> Any:
+    return info.default if info.default_factory is msgspec.NODEFAULT else info.default_factory()
 
 
 def _leaves_open(info: Any) -> bool:
@@ -129,13 +142,9 @@ def _refuse_infinite(value: Any, path: str = "") -> None:
     if isinstance(value, dict):
         for key, each in value.items():
             _refuse_infinite(each, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, list | tuple):
         for each in value:
             _refuse_infinite(each, path)
-    elif isinstance(value, msgspec.Struct):
-        _refuse_infinite(msgspec.structs.asdict(value), path)
-    elif is_dataclass(value):
-        _refuse_infinite(vars(value), path)
 
 
 def _encode_plain(job: Job) -> bytes:

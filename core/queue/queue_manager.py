@@ -115,6 +115,7 @@ class QueueManager:
         for driver in self._drivers.values():
             await driver.close()
         self._drivers.clear()
+        self._commits.clear()
 
     def _commit(self) -> GroupCommit:
         name = self.options.connection
@@ -169,8 +170,19 @@ async def dispatch(job: Job, *, queue: str | None = None, delay: float | timedel
 def dispatch_from_thread(job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
     """`dispatch` for code that runs in a thread: a `def handle(self)` or a controller that is not async."""
     manager = current()
+    _refuse_on(manager.loop)
     future = asyncio.run_coroutine_threadsafe(manager.push(job, queue=queue, delay=delay), manager.loop)
     return future.result()
+
+
+def _refuse_on(loop: asyncio.AbstractEventLoop) -> None:
+    """Waiting for a loop on the loop itself would never end."""
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if running is loop:
+        raise DispatchError("dispatch_from_thread() was called on the event loop; write `await dispatch(job)` there.")
 
 
 def current() -> QueueManager:

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.application import Application
 from core.errors import UnavailableError
-from core.first_of import first_of
+from core.tasks import first_of
 from core.observability.health import showing_health
 from core.roles.shared_processes import SharedProcesses
 from core.roles.signals import on_stop_signal

@@ -62,7 +62,8 @@ class SharedProcesses:
                 delay = backoff.next()
                 self._events.emit(ProcessDied(f"shared process {number}", process.pid, code, delay))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._stopping.wait()
 
     async def _spawn(self, number: int) -> Process:
         # A session of its own: Ctrl-C reaches it through us alone. The pipe closes when we die, however we do.

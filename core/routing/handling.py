@@ -23,13 +23,15 @@ from core.observability.events import (
     StoreBack,
     StoreLost,
 )
+from core.queue.job_id import new_job_id
 from core.routing.client import Client, Publisher
 from core.routing.context import Context, correlation_id_of
 from core.routing.pattern import Pattern
 from core.routing.table import RouteTable
 
-RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int], Awaitable[None]]
-"""Stores a message that was given up, with what it failed with and the number of its tries."""
+RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int, str], Awaitable[None]]
+"""Stores a message that was given up, with what it failed with, the number of its tries, and the job id that its
+record is to have: the same in every attempt to store it, so that there is never a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,8 @@ class MessageHandler:
         return None
 
     async def _give_up(self, message: IncomingMessage, exception: BaseException, attempts: int) -> None:
-        await self._once_reachable(lambda: self._record_failure(message, exception, attempts), Exception)
+        job_id = new_job_id()
+        await self._once_reachable(lambda: self._record_failure(message, exception, attempts, job_id), Exception)
         self._emit(MessageFailed(message.topic, attempts, exception))
 
     async def _once_reachable(self, action: Callable[[], Awaitable[None]], away: type[Exception]) -> None:

@@ -22,13 +22,6 @@ _INDEXES = {
     "ix_failed_jobs_failed_at": ("failed_jobs", ["failed_at"]),
     "ix_failed_jobs_connection_queue": ("failed_jobs", ["connection", "queue"]),
 }
-_OPTIONS: dict[str, Any] = {
-    "sqlite_autoincrement": True,
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "if_not_exists": True,
-}
 
 
 def upgrade() -> None:
@@ -63,7 +56,7 @@ def _create_jobs() -> None:
         sa.Column("payload", PayloadText(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("job_id", name="uq_jobs_job_id"),
-        **_OPTIONS,
+        **_options(),
     )
 
 
@@ -81,5 +74,17 @@ def _create_failed_jobs() -> None:
         sa.Column("failed_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("job_id", name="uq_failed_jobs_job_id"),
-        **_OPTIONS,
+        **_options(),
     )
+
+
+def _options() -> dict[str, Any]:
+    """On MySQL a binary collation without padding, lest `emails`, `Emails` and `emails ` be one queue."""
+    is_mariadb = getattr(op.get_bind().dialect, "is_mariadb", False)
+    return {
+        "sqlite_autoincrement": True,
+        "mysql_engine": "InnoDB",
+        "mysql_charset": "utf8mb4",
+        "mysql_collate": "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin",
+        "if_not_exists": True,
+    }

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from core.database.engine import Database
 from core.queue.driver import Driver
+from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryDriver, MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from tests.contract.cost import memory_calls, redis_commands, sql_statements
@@ -94,7 +95,5 @@ async def _place(kind: str, servers: Servers, databases: EmptyDatabases, prefix:
             yield Place(lambda: RedisDriver(Redis.from_url(url), failures, prefix=prefix), redis_commands)
             await delete_keys(url, prefix)
         case Databases() as server:
-            from core.queue.drivers.database import DatabaseDriver
-
             url = await databases.get(server)
             yield Place(lambda: DatabaseDriver(Database(url)), sql_statements)

@@ -51,12 +51,13 @@ async def redis_commands(driver: Driver) -> AsyncIterator[Counter[str]]:
 
 @asynccontextmanager
 async def sql_statements(driver: Driver) -> AsyncIterator[Counter[str]]:
-    """The statements that this driver sends meanwhile."""
+    """The statements that this driver sends meanwhile; not the wake-up calls, which come late and together."""
     engine = driver._database.engine.sync_engine  # type: ignore[attr-defined]
     statements: Counter[str] = Counter()
 
     def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements[statement] += 1
+        if "pg_notify" not in statement:
+            statements[statement] += 1
 
     event.listen(engine, "before_cursor_execute", count)
     try:

@@ -14,7 +14,7 @@ from tests.contract.jobs import LONG, QUEUE, VERBS, leases, new_jobs, pushed_and
 
 Work = Callable[[Driver, list[Lease]], Awaitable[object]]
 
-WORKER: dict[str, Work] = {
+FROM_WORKERS: dict[str, Work] = {
     **VERBS,
     "push": lambda driver, _: driver.push(new_jobs(10)),
     "fetch": lambda driver, _: driver.fetch([QUEUE], 10, LONG),
@@ -22,17 +22,11 @@ WORKER: dict[str, Work] = {
     "rescue": lambda driver, _: driver.rescue([QUEUE]),
 }
 
-OPERATOR: dict[str, Work] = {
+FROM_OPERATORS: dict[str, Work] = {
     "size": lambda driver, _: driver.size(QUEUE),
     "stats": lambda driver, _: driver.stats(QUEUE),
     "queues": lambda driver, _: driver.queues(),
 }
-
-READS_A_WHOLE_KEY = {
-    *("LRANGE", "LREM", "LPOS", "LINSERT", "HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SORT"),
-    *("KEYS", "SCAN", "SSCAN", "ZSCAN"),
-}
-"""HSCAN is not among them: a rescue reads the failures that wait for their row, page by page."""
 
 
 async def _crowd(driver: Driver, count: int) -> None:
@@ -45,7 +39,7 @@ async def _crowd(driver: Driver, count: int) -> None:
 async def _costs(place: Place, driver: Driver, work: Work, counts: tuple[int, ...]) -> list[Counter[str]]:
     """What the work asks on a queue that grows; the first time, which also prepares, is not counted."""
     costs = []
-    for count in (10, *counts):
+    for count in (1, *counts):
         held = leases(await pushed_and_fetched(driver, 10))
         await _crowd(driver, count)
         async with place.cost(driver) as cost:
@@ -54,24 +48,18 @@ async def _costs(place: Place, driver: Driver, work: Work, counts: tuple[int, ..
     return costs[1:]
 
 
-@pytest.mark.parametrize("verb", WORKER)
+@pytest.mark.parametrize("verb", FROM_WORKERS)
 async def test_pitfall_16_work_per_job_does_not_grow_with_the_number_of_jobs(
     place: Place, driver: Driver, verb: str
 ) -> None:
-    few, many = await _costs(place, driver, WORKER[verb], (10, 1000))
+    few, many = await _costs(place, driver, FROM_WORKERS[verb], (10, 300))
     assert few.total() > 0
     assert many == few
 
 
-@pytest.mark.parametrize("question", OPERATOR)
+@pytest.mark.parametrize("question", FROM_OPERATORS)
 async def test_pitfall_22_a_question_loads_no_jobs(place: Place, driver: Driver, question: str) -> None:
-    few, many = await _costs(place, driver, OPERATOR[question], (10, 1000))
+    few, many = await _costs(place, driver, FROM_OPERATORS[question], (10, 300))
     assert few.total() > 0
     assert many == few
     assert not any("payload" in text for text in many)
-
-
-@pytest.mark.parametrize("verb", [*WORKER, "size", "stats"])
-async def test_pitfall_16_no_key_of_redis_is_read_as_a_whole(place: Place, driver: Driver, verb: str) -> None:
-    (cost,) = await _costs(place, driver, {**WORKER, **OPERATOR}[verb], (10,))
-    assert not READS_A_WHOLE_KEY & cost.keys()

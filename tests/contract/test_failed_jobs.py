@@ -138,9 +138,7 @@ async def test_a_row_is_found_by_its_id_or_its_job_id(driver: Driver) -> None:
         assert await driver.failures.find(str(row.id)) == row
 
 
-@pytest.mark.parametrize(
-    "key", ["0", "-1", "999999999", "9" * 40, "nothing", "", "1 OR 1=1", "\uff11", "é" * 300]
-)
+@pytest.mark.parametrize("key", ["0", "-1", "999999999", "9" * 40, "nothing", "", "1 OR 1=1", "\uff11", "é" * 300])
 async def test_what_is_not_there_is_not_found(driver: Driver, key: str) -> None:
     assert await driver.failures.find(key) is None
 

@@ -26,58 +26,58 @@ from tests.contract.jobs import (
 )
 
 
-async def _rescued(driver: Driver) -> list[Lease]:
-    fetched = await pushed_and_fetched(driver, 2, lease=SHORT)
-    await rescued(driver, 2)
+async def _rescued(driver: Driver, queue: str) -> list[Lease]:
+    fetched = await pushed_and_fetched(driver, 2, queue=queue, lease=SHORT)
+    await rescued(driver, 2, queue)
     return leases(fetched)
 
 
-async def _rescued_and_fetched_again(driver: Driver) -> list[Lease]:
-    stale = await _rescued(driver)
-    await driver.fetch([QUEUE], 2, LONG)
+async def _rescued_and_fetched_again(driver: Driver, queue: str) -> list[Lease]:
+    stale = await _rescued(driver, queue)
+    await driver.fetch([queue], 2, LONG)
     return stale
 
 
-async def _completed(driver: Driver) -> list[Lease]:
-    fetched = await pushed_and_fetched(driver, 2)
+async def _completed(driver: Driver, queue: str) -> list[Lease]:
+    fetched = await pushed_and_fetched(driver, 2, queue=queue)
     await driver.complete(leases(fetched))
     return leases(fetched)
 
 
-async def _released(driver: Driver) -> list[Lease]:
-    fetched = await pushed_and_fetched(driver, 2)
+async def _released(driver: Driver, queue: str) -> list[Lease]:
+    fetched = await pushed_and_fetched(driver, 2, queue=queue)
     await driver.release(leases(fetched))
     return leases(fetched)
 
 
-async def _made_up(driver: Driver) -> list[Lease]:
-    fetched = await pushed_and_fetched(driver, 2)
+async def _made_up(driver: Driver, queue: str) -> list[Lease]:
+    fetched = await pushed_and_fetched(driver, 2, queue=queue)
     return [replace(lease, token="made-up") for lease in leases(fetched)]
 
 
-async def _without_a_token(driver: Driver) -> list[Lease]:
-    return [replace(lease, token="") for lease in await _released(driver)]
+async def _without_a_token(driver: Driver, queue: str) -> list[Lease]:
+    return [replace(lease, token="") for lease in await _released(driver, queue)]
 
 
-async def _of_another_job(driver: Driver) -> list[Lease]:
-    first, *_ = await pushed_and_fetched(driver, 1)
-    second, *_ = await pushed_and_fetched(driver, 1)
-    return [replace(first.lease, token=second.token + "x"), replace(second.lease, token=first.token + "x")]
+async def _of_another_fetch(driver: Driver, queue: str) -> list[Lease]:
+    (first,) = await pushed_and_fetched(driver, 1, queue=queue)
+    (second,) = await pushed_and_fetched(driver, 1, queue=queue)
+    return [replace(first.lease, token=second.token), replace(second.lease, token=first.token)]
 
 
-async def _never_stored(driver: Driver) -> list[Lease]:
-    await pushed_and_fetched(driver, 2)
-    return [Lease(new_job_id(), QUEUE, "1"), Lease(new_job_id(), "nobody's", "1")]
+async def _never_stored(driver: Driver, queue: str) -> list[Lease]:
+    await pushed_and_fetched(driver, 2, queue=queue)
+    return [Lease(new_job_id(), queue, "1"), Lease(new_job_id(), "nobody's", "1")]
 
 
-STALE = {
+STALE: dict[str, Callable[[Driver, str], Awaitable[list[Lease]]]] = {
     "rescued": _rescued,
     "rescued-and-fetched-again": _rescued_and_fetched_again,
     "completed": _completed,
     "released": _released,
     "made-up": _made_up,
     "without-a-token": _without_a_token,
-    "of-another-job": _of_another_job,
+    "of-another-fetch": _of_another_fetch,
     "never-stored": _never_stored,
 }
 
@@ -87,16 +87,14 @@ def _still(stats: QueueStats) -> QueueStats:
 
 
 @pytest.mark.parametrize("situation", STALE)
-@pytest.mark.parametrize("verb", VERBS)
-async def test_a_stale_lease_changes_nothing_and_is_told(
-    driver: Driver, other: Driver, verb: str, situation: str
-) -> None:
-    make: Callable[[Driver], Awaitable[list[Lease]]] = STALE[situation]
-    stale = await make(driver)
-    before = _still(await driver.stats(QUEUE))
-    assert await VERBS[verb](other, stale) == set(ids(stale))
-    assert _still(await driver.stats(QUEUE)) == before
-    assert await driver.failures.rows() == []
+async def test_a_stale_lease_changes_nothing_and_is_told(driver: Driver, other: Driver, situation: str) -> None:
+    for verb, tell in VERBS.items():
+        queue = f"{verb} when {situation}"
+        stale = await STALE[situation](driver, queue)
+        before = _still(await driver.stats(queue))
+        assert await tell(other, stale) == set(ids(stale))
+        assert _still(await driver.stats(queue)) == before
+        assert await driver.failures.rows() == []
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -140,9 +138,7 @@ async def test_pitfall_18_a_job_that_went_to_another_is_finished_by_that_one_alo
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "renew"])
-async def test_of_many_who_report_on_one_lease_at_once_one_is_obeyed(
-    driver: Driver, other: Driver, verb: str
-) -> None:
+async def test_of_many_who_report_on_one_lease_at_once_one_is_obeyed(driver: Driver, other: Driver, verb: str) -> None:
     fetched = await pushed_and_fetched(driver, 5)
     reports = (VERBS[verb](each, leases(fetched)) for each in (driver, other) * 5)
     stale = await asyncio.gather(*reports)
@@ -153,11 +149,7 @@ async def test_of_many_who_report_on_one_lease_at_once_one_is_obeyed(
 async def test_of_different_outcomes_told_at_once_one_counts(driver: Driver, other: Driver) -> None:
     for _ in range(5):
         (job,) = await pushed_and_fetched(driver, 1)
-        verbs = [
-            VERBS[verb](each, [job.lease])
-            for each in (driver, other)
-            for verb in ("complete", "fail", "retry")
-        ]
+        verbs = [VERBS[verb](each, [job.lease]) for each in (driver, other) for verb in ("complete", "fail", "retry")]
         assert sum(not stale for stale in await asyncio.gather(*verbs)) == 1
         stats = await driver.stats(QUEUE)
         assert sum(states(stats).values()) <= 1

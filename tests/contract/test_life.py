@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from core.database.engine import Database
 from core.errors import QueueUnavailableError
 from core.queue.driver import Driver
+from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from core.queue.state import Lease

@@ -53,9 +53,7 @@ async def test_a_lease_lasts_its_seconds(memory: MemoryDriver, clock: StoreClock
     assert await memory.rescue([QUEUE]) == 1
 
 
-async def test_what_was_due_first_is_fetched_first_whatever_its_state(
-    memory: MemoryDriver, clock: StoreClock
-) -> None:
+async def test_what_was_due_first_is_fetched_first_whatever_its_state(memory: MemoryDriver, clock: StoreClock) -> None:
     (retried,) = await pushed_and_fetched(memory, 1)
     sooner, same, later = new_job(delay=4), new_job(delay=5), new_job(delay=6)
     await memory.retry([Retry(retried.lease, 5)])
@@ -84,9 +82,7 @@ async def test_a_failure_is_dated_by_the_store(memory: MemoryDriver, clock: Stor
     assert await memory.failures.prune(newest.failed_at) == 1
 
 
-async def test_leases_that_ended_are_forgotten_when_their_time_is_over(
-    memory: MemoryDriver, clock: StoreClock
-) -> None:
+async def test_leases_that_ended_are_forgotten_when_their_time_is_over(memory: MemoryDriver, clock: StoreClock) -> None:
     for _ in range(10):
         await memory.push(new_jobs(10))
         fetched = await memory.fetch([QUEUE], 10, 15)

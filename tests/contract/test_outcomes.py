@@ -88,10 +88,6 @@ async def test_a_repeated_release_takes_one_try_back(driver: Driver) -> None:
     assert third.attempts == 2
 
 
-async def _complete(driver: Driver) -> None:
-    await driver.complete(leases(await driver.fetch([QUEUE], 1, LONG)))
-
-
 async def _retry(driver: Driver) -> None:
     await driver.retry([Retry(lease, LONG) for lease in leases(await driver.fetch([QUEUE], 1, LONG))])
 
@@ -135,9 +131,7 @@ async def test_pitfall_25_nobody_ever_sees_a_job_missing_while_it_is_put_back(
     assert set(seen) == {30}
 
 
-async def test_pitfall_23_nobody_ever_sees_a_job_neither_queued_nor_failed(
-    driver: Driver, other: Driver
-) -> None:
+async def test_pitfall_23_nobody_ever_sees_a_job_neither_queued_nor_failed(driver: Driver, other: Driver) -> None:
     await driver.push(new_jobs(30))
 
     async def total() -> int:
@@ -150,9 +144,7 @@ async def test_pitfall_23_nobody_ever_sees_a_job_neither_queued_nor_failed(
     assert states(await driver.stats(QUEUE)) == {"failed": 30}
 
 
-async def test_nobody_ever_sees_a_failed_job_missing_while_it_is_put_back(
-    driver: Driver, other: Driver
-) -> None:
+async def test_nobody_ever_sees_a_failed_job_missing_while_it_is_put_back(driver: Driver, other: Driver) -> None:
     await failed(driver, 20)
 
     async def total() -> int:
@@ -162,9 +154,3 @@ async def test_nobody_ever_sees_a_failed_job_missing_while_it_is_put_back(
     seen = await _watched(driver, _repeatedly(driver, _retry_failed, 20), total)
     assert min(seen) >= 20
     assert states(await driver.stats(QUEUE)) == {"available": 20}
-
-
-async def test_completing_in_step_with_fetching_loses_none(driver: Driver, other: Driver) -> None:
-    await driver.push(new_jobs(30))
-    await asyncio.gather(_repeatedly(driver, _complete, 15), _repeatedly(other, _complete, 15))
-    assert await driver.size(QUEUE) == 0

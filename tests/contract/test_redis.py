@@ -18,6 +18,7 @@ from core.queue.driver import Driver, FailureStore
 from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from core.queue.state import FailedJob, Failure, Retry
+from tests.contract.cost import redis_commands
 from tests.contract.jobs import (
     LONG,
     QUEUE,
@@ -147,14 +148,31 @@ async def test_of_jobs_that_ended_no_key_is_left(client: Redis, redis_prefix: st
     assert await _keys(client, redis_prefix) == {f"{redis_prefix}queues"}
 
 
-async def test_of_a_failed_job_that_was_put_back_and_done_no_key_is_left(
-    client: Redis, redis_prefix: str
-) -> None:
+async def test_of_a_failed_job_that_was_put_back_and_done_no_key_is_left(client: Redis, redis_prefix: str) -> None:
     driver = _driver(client, redis_prefix)
     await failed(driver, 3)
     await driver.retry_failed(await driver.failures.rows())
     await driver.complete(leases(await driver.fetch([QUEUE], 3, LONG)))
     assert await _keys(client, redis_prefix) == {f"{redis_prefix}queues"}
+
+
+READS_A_WHOLE_KEY = {
+    *("LRANGE", "LREM", "LPOS", "LINSERT", "HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SORT"),
+    *("KEYS", "SCAN", "SSCAN", "ZSCAN"),
+}
+"""HSCAN is not among them: a rescue reads the failures that wait for their row, page by page."""
+
+
+async def test_pitfall_16_no_key_is_read_as_a_whole(client: Redis, redis_prefix: str) -> None:
+    driver = _driver(client, redis_prefix)
+    async with redis_commands(driver) as commands:
+        await _exercise(driver, QUEUE)
+        await driver.stage([QUEUE])
+        await driver.rescue([QUEUE])
+        await driver.size(QUEUE)
+        await driver.stats(QUEUE)
+    assert commands.total() > 20
+    assert not READS_A_WHOLE_KEY & commands.keys()
 
 
 # ── a process that ends between Redis and the table ──────────────────────────────────────────────────
@@ -196,9 +214,7 @@ async def test_failures_wait_in_redis_while_the_table_is_away(client: Redis, red
     assert states(await driver.stats(QUEUE)) == {"failed": 3}
 
 
-@pytest.mark.parametrize(
-    "moment", ["before the job is back", "before the row is removed", "after the row was removed"]
-)
+@pytest.mark.parametrize("moment", ["before the job is back", "before the row is removed", "after the row was removed"])
 async def test_putting_back_that_was_cut_off_is_finished_by_the_next(
     client: Redis, redis_prefix: str, moment: str
 ) -> None:

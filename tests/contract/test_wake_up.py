@@ -20,7 +20,7 @@ async def wake_up(driver: Driver) -> AsyncIterator[WakeUp]:
 
 
 async def _quiet(wake_up: WakeUp) -> None:
-    """It may tell too often, of its own beginning for instance; but not for ever."""
+    """It may tell too often, of its own beginning for instance; but not for ever where nothing is available."""
     while await wake_up.wait(0.1):
         pass
 
@@ -43,6 +43,7 @@ async def test_each_of_its_queues_wakes(driver: Driver, wake_up: WakeUp) -> None
     for queue in (QUEUE, "texts"):
         await driver.push([new_job(queue)])
         assert await asyncio.wait_for(wake_up.wait(LONG), 5)
+        await driver.fetch([queue], 1, LONG)
         await _quiet(wake_up)
 
 

@@ -37,7 +37,7 @@ _LEASES = 500
 
 
 class DatabaseDriver:
-    """Queues in the tables `jobs` and `failed_jobs`. The database is the caller's, who closes it after the driver."""
+    """Queues in the tables `jobs` and `failed_jobs`."""
 
     connection = "database"
 
@@ -167,8 +167,9 @@ class DatabaseDriver:
         await self._database.ping()
 
     async def close(self) -> None:
-        """Give back what is the driver's own: the wake-ups. The database is closed by whoever opened it."""
+        """Give back every connection. The database opens anew for whoever uses it later, and closes it then."""
         await self._channel.close()
+        await self._database.close()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -72,7 +72,9 @@ class MemoryDriver:
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         # From the last to the first, since each goes ahead of the one before.
-        return {lease.job_id for lease in reversed(leases) if not self._queue(lease.queue).release(lease)}
+        stale = {lease.job_id for lease in reversed(leases) if not self._queue(lease.queue).release(lease)}
+        self._wake({lease.queue for lease in leases})
+        return stale
 
     async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
         return {held.job_id for held in leases if not self._queue(held.queue).renew(held, lease)}
@@ -82,7 +84,9 @@ class MemoryDriver:
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def rescue(self, queues: Sequence[str]) -> int:
-        return sum(self._queue(name).rescue() for name in queues)
+        rescued = {name: self._queue(name).rescue() for name in queues}
+        self._wake({name for name, count in rescued.items() if count})
+        return sum(rescued.values())
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         wake_up = MemoryWakeUp(queues, self._wake_ups.discard)

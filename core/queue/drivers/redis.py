@@ -33,6 +33,8 @@ _log = logging.getLogger("routemq.queue.redis")
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
 
+ANSWER_TIMEOUT = 10.0  # seconds
+
 _OUT_OF_REACH = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
 T = TypeVar("T")
@@ -66,7 +68,12 @@ class RedisDriver:
         for queue in queues:
             if len(fetched) >= limit:
                 break
-            fetched += await self._fetch_from(queue, limit - len(fetched), lease)
+            try:
+                fetched += await self._fetch_from(queue, limit - len(fetched), lease)
+            except QueueUnavailableError:
+                if not fetched:
+                    raise
+                break  # those of the queues before are leased, and must reach their worker
         return fetched
 
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
@@ -259,9 +266,10 @@ class RedisDriver:
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[None]:
         try:
-            yield
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                yield
         except _OUT_OF_REACH as error:
-            raise QueueUnavailableError(f"Redis at {_address(self._client)} gave no answer: {error}") from error
+            raise QueueUnavailableError(f"Redis at {_address(self._client)} gave no answer: {str(error) or 'it took too long'}") from error
 
 
 class RedisWakeUp:
@@ -275,7 +283,8 @@ class RedisWakeUp:
 
     async def wait(self, timeout: float) -> bool:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._pushed.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._pushed.wait()
         woken = self._pushed.is_set()
         self._pushed.clear()
         return woken

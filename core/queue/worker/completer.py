@@ -37,15 +37,15 @@ _log = logging.getLogger("routemq.queue.worker")
 HOOK_TIMEOUT = 60.0
 """Seconds that a `failed()` may take: it holds up the end of the worker, not other jobs."""
 
-Kind = TypeVar("Kind", bound=Outcome)
+Kind_co = TypeVar("Kind_co", bound=Outcome, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended(Generic[Kind]):
+class Ended(Generic[Kind_co]):
     """A try that ended, with what it took."""
 
     fetched: FetchedJob
-    outcome: Kind
+    outcome: Kind_co
     seconds: float
 
 
@@ -95,7 +95,7 @@ class Completer:
             self._on_recorded(ended.fetched)
 
     async def _tell(
-        self, batch: Sequence[Ended[Kind]], verb: Callable[[Sequence[Ended[Kind]]], Awaitable[AbstractSet[str]]]
+        self, batch: Sequence[Ended[Kind_co]], verb: Callable[[Sequence[Ended[Kind_co]]], Awaitable[AbstractSet[str]]]
     ) -> None:
         """Tell the driver until it answers: once work is done, to forget it would be to do it twice."""
         if not batch:
@@ -108,7 +108,7 @@ class Completer:
             self._report(batch, stale)
 
     async def _tell_singly(
-        self, batch: Sequence[Ended[Kind]], verb: Callable[[Sequence[Ended[Kind]]], Awaitable[AbstractSet[str]]]
+        self, batch: Sequence[Ended[Kind_co]], verb: Callable[[Sequence[Ended[Kind_co]]], Awaitable[AbstractSet[str]]]
     ) -> None:
         """The store refused a batch: only the culprit is to suffer. Its job runs again, as often as it may."""
         if len(batch) > 1:
@@ -146,8 +146,8 @@ class Completer:
             self._events.emit(HookFailed(*_about(ended), error))
 
 
-def _of(kind: type[Kind], batch: Sequence[Ended[Outcome]]) -> list[Ended[Kind]]:
-    return [cast("Ended[Kind]", each) for each in batch if isinstance(each.outcome, kind)]
+def _of(kind: type[Kind_co], batch: Sequence[Ended[Outcome]]) -> list[Ended[Kind_co]]:
+    return [cast("Ended[Kind_co]", each) for each in batch if isinstance(each.outcome, kind)]
 
 
 def _lease(ended: Ended[Outcome]) -> Lease:

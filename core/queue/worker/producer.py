@@ -1,8 +1,9 @@
-"""Fetches jobs into free slots, and sleeps until a wake-up where there are none."""
+"""Fetches jobs into free slots, stages those that are due, and sleeps until a wake-up where there are none."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -31,16 +32,15 @@ class Producer:
         events: Events,
         *,
         start: Callable[[FetchedJob], None],
-        on_wake_up: Callable[[], None],
     ) -> None:
         self._driver = driver
         self._options = options
         self._events = events
         self._start = start
-        self._on_wake_up = on_wake_up
         self._running = 0
         self._started = 0
         self._freed = asyncio.Event()
+        self._stage_at = 0.0  # on the monotonic clock; 0 for at once
 
     def slot_freed(self) -> None:
         self._running -= 1
@@ -49,17 +49,30 @@ class Producer:
     async def run(self) -> None:
         """Return once --max-jobs are started or, with --stop-when-empty, the queues are empty."""
         wake_up = self._driver.wake_up(self._options.queues.names)
+        woken = False
         try:
             while wanted := await self._free_slots():
-                fetched = await until_reached(lambda wanted=wanted: self._fetch(wanted), self._events)  # type: ignore[misc]
-                if fetched == wanted:
+                await self._stage_if_due()
+                if await self._fetch(wanted) == wanted:
+                    continue
+                if woken:  # by a job that may be scheduled: learn when it is due before going to sleep
+                    self._stage_at, woken = 0.0, False
                     continue
                 if await self._is_finished():
                     return
-                if await wake_up.wait(self._pause()):
-                    self._on_wake_up()
+                woken = await wake_up.wait(self._pause())
         finally:
             await wake_up.close()
+
+    async def _stage_if_due(self) -> None:
+        if time.monotonic() < self._stage_at:
+            return
+        next_due = await until_reached(lambda: self._driver.stage(self._options.queues.names), self._events)
+        longest = jittered(self._options.sleep)  # so that a herd of workers does not poll in step
+        self._stage_at = time.monotonic() + (longest if next_due is None else min(next_due, longest))
+
+    async def _fetch(self, wanted: int) -> int:
+        return await until_reached(lambda: self._fetch_once(wanted), self._events)
 
     async def _free_slots(self) -> int:
         """How many jobs to fetch: waits for a free slot, and is 0 once --max-jobs are started."""
@@ -70,7 +83,7 @@ class Producer:
         budget = self._options.max_jobs
         return free if budget is None else min(free, budget - self._started)
 
-    async def _fetch(self, wanted: int) -> int:
+    async def _fetch_once(self, wanted: int) -> int:
         fetching = asyncio.ensure_future(self._driver.fetch(self._options.queues.next(), wanted, self._options.lease))
         try:
             return self._take(await asyncio.shield(fetching))
@@ -99,6 +112,6 @@ class Producer:
         return not any(each.available or each.executing for each in stats)
 
     def _pause(self) -> float:
-        if self._options.stop_when_empty:
-            return min(self._options.sleep, EMPTY_CHECK_INTERVAL)
-        return jittered(self._options.sleep)  # so that a herd of workers does not poll in step
+        """Until the next staging, at the latest --sleep seconds after the last."""
+        pause = max(0.0, self._stage_at - time.monotonic())
+        return min(pause, EMPTY_CHECK_INTERVAL) if self._options.stop_when_empty else pause

@@ -9,18 +9,18 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeAlias
 
-from core.first_of import first_of
+from core.tasks import end_tasks, first_of
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.state import FetchedJob, Lease
 from core.queue.worker.completer import Completer, Ended
 from core.queue.worker.executor import Executor
 from core.queue.worker.heartbeat import Heartbeat
-from core.queue.worker.maintenance import Maintenance
 from core.queue.worker.memory_guard import watch_memory
 from core.queue.worker.options import WorkerOptions
 from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released
 from core.queue.worker.producer import Producer
+from core.queue.worker.rescuer import Rescuer
 
 _log = logging.getLogger("routemq.queue.worker")
 
@@ -42,13 +42,14 @@ class Worker:
         self._options = options
         self._executor = executor
         self._running: dict[Lease, asyncio.Task[Outcome]] = {}
+        self._producing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._all_recorded = asyncio.Event()
         self._completer = Completer(driver, events, on_recorded=self._recorded)
         self._heartbeat = Heartbeat(driver, options.lease, events, on_lost=self._cancel)
-        self._maintenance = Maintenance(driver, options.queues.names, options.lease, events)
-        self._producer = Producer(driver, options, events, start=self._start, on_wake_up=self._maintenance.look_again)
+        self._rescuer = Rescuer(driver, options.queues.names, options.lease, events)
+        self._producer = Producer(driver, options, events, start=self._start)
 
     @property
     def is_healthy(self) -> bool:
@@ -64,37 +65,36 @@ class Worker:
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
+        if self._producing is not None:
+            self._producing.cancel()
 
     async def run(self) -> None:
         """Work until stopped. An exception out of here is a defect: what ran is rescued after its lease."""
         async with asyncio.TaskGroup() as group:
             services = [group.create_task(service(), name=name) for name, service in self._services().items()]
-            producing = group.create_task(self._producer.run(), name="producer")
-            await first_of(self._stopping.wait(), asyncio.wait({producing}))
-            producing.cancel()
-            await asyncio.wait({producing})
+            self._producing = group.create_task(self._producer.run(), name="producer")
+            await first_of(self._stopping.wait(), asyncio.wait({self._producing}))
+            await end_tasks(self._producing)
             await self._drain()
-            for service in services:
-                service.cancel()
+            await end_tasks(*services)
         self._executor.close()
 
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {
             "completer": self._completer.run,
             "heartbeat": self._heartbeat.run,
-            "stager": self._maintenance.run_stager,
-            "rescuer": self._maintenance.run_rescuer,
+            "rescuer": self._rescuer.run,
         }
         if self._options.max_time is not None:
             services["max-time"] = partial(self._stop_after, self._options.max_time)
         if self._options.memory is not None:
-            services["memory-guard"] = partial(watch_memory, self._options.memory, self._stopping.set)
+            services["memory-guard"] = partial(watch_memory, self._options.memory, self.stop)
         return services
 
     async def _stop_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
         _log.info("stopping after --max-time %g s", seconds)
-        self._stopping.set()
+        self.stop()
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────
 

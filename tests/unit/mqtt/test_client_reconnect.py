@@ -88,6 +88,7 @@ async def test_an_error_inside_the_library_ends_the_connection_and_not_the_clien
     def broken(paho: Client) -> None:
         raise RuntimeError("out of order")
 
+    broker.answers_publish = False
     async with running(options, "a", client_id="router") as it:
         session = await broker.next_session()
         with monkeypatch.context() as broken_library:

@@ -104,6 +104,16 @@ async def test_pitfall_07_a_subscription_refused_later_is_told_and_asked_for_aga
         assert (await it.told.next(BrokerConnected)).subscriptions == 2
 
 
+async def test_pitfall_07_a_broker_that_grants_less_than_was_asked_for_is_reported(
+    broker: ScriptedBroker, options: MqttOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.suback = lambda topic_filter, qos: 0 if topic_filter == "poor/#" else qos
+    async with running(options, "a", "poor/#", client_id="router"):
+        pass
+    assert "grants only QoS 0 for poor/#" in caplog.text
+    assert "QoS 0 for a:" not in caplog.text
+
+
 @pytest.mark.parametrize("refusal", [BAD_PASSWORD, NOT_AUTHORIZED])
 async def test_a_refused_password_ends_the_start_at_once_and_says_what_to_do(
     broker: ScriptedBroker, options: MqttOptions, refusal: dict[str, int]
@@ -194,7 +204,7 @@ async def test_a_connection_made_after_it_was_stopped_is_closed_again(
         await it.client.stop(0)
         await it.task
         may_connect.set()
-        await (await broker.next_session()).end()
+        await broker.next_hangup()
 
 
 async def test_stopping_while_it_waits_for_the_broker_ends_it(broker: ScriptedBroker) -> None:

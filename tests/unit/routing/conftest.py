@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +30,7 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.seconds += seconds
+        await asyncio.sleep(0)
 
 
 class Records:
@@ -40,7 +42,9 @@ class Records:
         self.bus = Events()
         self.bus.subscribe(Event, self.events.append)
 
-    async def record_failure(self, message: IncomingMessage, exception: BaseException, attempts: int) -> None:
+    async def record_failure(
+        self, message: IncomingMessage, exception: BaseException, attempts: int, job_id: str
+    ) -> None:
         self.failures.append((message, exception, attempts))
 
     def kinds(self) -> list[str]:

@@ -118,9 +118,9 @@ def keyed(pump: UUID) -> None: ...
 
 
 def test_rest_keywords_take_the_parameters_that_are_left() -> None:
-    def handler(a: str, **rest: str) -> None: ...
+    def handler(a: int, **rest: str) -> None: ...
 
-    assert _arguments(handler, topic="1/2/3", pattern="{a}/{b}/{c:int}") == {"a": "1", "b": "2", "c": 3}
+    assert _arguments(handler, topic="1/2/3", pattern="{a}/{b}/{c:int}") == {"a": 1, "b": "2", "c": 3}
 
 
 def test_a_default_stands_where_there_is_nothing_to_pass() -> None:

@@ -232,14 +232,18 @@ async def test_a_failure_is_recorded_however_long_it_takes(
 ) -> None:
     attempts = Failing(error, error, error)
 
-    async def record(message: IncomingMessage, exception: BaseException, tries: int) -> None:
+    job_ids = set()
+
+    async def record(message: IncomingMessage, exception: BaseException, tries: int, job_id: str) -> None:
+        job_ids.add(job_id)
         await attempts()
-        await records.record_failure(message, exception, tries)
+        await records.record_failure(message, exception, tries, job_id)
 
     handler = handling("pumps/+", Failing(ValueError()), tries=1, record_failure=record)
     await handler.handle(MESSAGE)
     assert attempts.calls == 4
     assert len(records.failures) == 1
+    assert len(job_ids) == 1  # so that an attempt whose answer was lost leaves no second record
     assert [type(event) for event in records.events] == [StoreLost, StoreBack, MessageFailed]
 
 

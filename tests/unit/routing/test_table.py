@@ -73,8 +73,8 @@ def test_an_annotation_that_does_not_exist_at_run_time_is_refused() -> None:
 
 def test_the_main_process_subscribes_to_what_is_not_shared() -> None:
     router = Router()
-    router.on("a/{x:int}", handler, qos=0)
-    router.on("a/{x}", handler, qos=1)
+    router.on("a/{x:int}", handler, qos=1)
+    router.on("a/{x}", handler, qos=0)
     router.on("b", handler, qos=0)
     router.on("c", handler, shared=True)
     assert RouteTable([router]).subscriptions(None) == [Subscription("a/+", 1), Subscription("b", 0)]

@@ -2,7 +2,8 @@
 
 Transactions are READ COMMITTED: only the rows found are locked, and no gaps between them. Moments are
 UTC_TIMESTAMP(6), whatever the session's time zone; spans go in as whole microseconds. IN lists are
-bounded by the driver's batches.
+bounded by the driver's batches. The indexes are named since a lock is taken on every row that is read on
+the way: in a small table the planner would read, and lock, all of them.
 """
 
 from __future__ import annotations
@@ -30,56 +31,68 @@ PUSH_ROW = "(%s, %s, %s, 0, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, UTC_TIME
 
 # Queue, limit. Returns id, job id, payload and attempts so far, in order; the rows are locked.
 NEXT = """
-SELECT id, job_id, payload, attempts FROM jobs
+SELECT id, job_id, payload, attempts FROM jobs FORCE INDEX (ix_jobs_next)
  WHERE queue = %s AND lease_expires_at IS NULL AND available_at <= UTC_TIMESTAMP(6)
- ORDER BY lease_expires_at, available_at, id
+ ORDER BY available_at, id
  LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
 # Token, lease in microseconds, ids.
 TAKE = """
-UPDATE jobs
+UPDATE jobs FORCE INDEX (PRIMARY)
    SET attempts = attempts + 1, lease_token = %s,
        lease_expires_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE id IN ({ids})
 """
 
 # Job ids. Returns id, job id and token; the rows are locked.
-HELD = "SELECT id, job_id, lease_token FROM jobs WHERE job_id IN ({ids}) FOR UPDATE"
+HELD = """
+SELECT id, job_id, lease_token FROM jobs FORCE INDEX (uq_jobs_job_id) WHERE job_id IN ({ids}) FOR UPDATE
+"""
 
 # Ids.
-REMOVE = "DELETE FROM jobs WHERE id IN ({ids})"
+REMOVE = "DELETE jobs FROM jobs FORCE INDEX (PRIMARY) WHERE id IN ({ids})"
 
 # An id and a delay in microseconds per job, then ids.
 RETRY = """
-UPDATE jobs
+UPDATE jobs FORCE INDEX (PRIMARY)
    SET lease_token = NULL, lease_expires_at = NULL,
        available_at = UTC_TIMESTAMP(6) + INTERVAL (CASE id {delays} END) MICROSECOND
  WHERE id IN ({ids})
 """
 
 # Ids.
-RELEASE = "UPDATE jobs SET lease_token = NULL, lease_expires_at = NULL, attempts = attempts - 1 WHERE id IN ({ids})"
+RELEASE = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET lease_token = NULL, lease_expires_at = NULL, attempts = attempts - 1
+ WHERE id IN ({ids})
+"""
 
 # Lease in microseconds, ids.
-RENEW = "UPDATE jobs SET lease_expires_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND WHERE id IN ({ids})"
+RENEW = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET lease_expires_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN ({ids})
+"""
 
 # Queue, limit. Returns ids; the rows are locked. A lease being renewed or ended is locked, and left alone.
 LOST = """
-SELECT id FROM jobs
+SELECT id FROM jobs FORCE INDEX (ix_jobs_next)
  WHERE queue = %s AND lease_expires_at <= UTC_TIMESTAMP(6)
  ORDER BY lease_expires_at
  LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
 # Ids.
-RESCUE = "UPDATE jobs SET lease_token = NULL, lease_expires_at = NULL WHERE id IN ({ids})"
+RESCUE = """
+UPDATE jobs FORCE INDEX (PRIMARY) SET lease_token = NULL, lease_expires_at = NULL WHERE id IN ({ids})
+"""
 
 # Queue. Returns microseconds, or no row.
 NEXT_DUE = """
-SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), available_at) FROM jobs
+SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), available_at) FROM jobs FORCE INDEX (ix_jobs_next)
  WHERE queue = %s AND lease_expires_at IS NULL AND available_at > UTC_TIMESTAMP(6)
- ORDER BY lease_expires_at, available_at
+ ORDER BY available_at
  LIMIT 1
 """
 

@@ -17,12 +17,14 @@ from core.queue.drivers.wake_up.pushes import Pushes
 _SHORTEST, _LONGEST = 0.02, 0.25
 """Seconds between two looks of one idle worker."""
 
-# Queues. Returns the highest row id, and whether one of the queues has a job that may be fetched: two looks at
-# the ends of indexes. The id alone would miss a push that got its id earlier than another and ended later.
-_LOOK = """
-SELECT (SELECT MAX(id) FROM jobs),
-       EXISTS (SELECT 1 FROM jobs
-                WHERE queue IN ({queues}) AND lease_expires_at IS NULL AND available_at <= UTC_TIMESTAMP(6))
+# Queues. Returns the highest row id, and per queue the job that would be fetched first: looks at the ends of
+# indexes. The id alone would miss a push that got its id earlier than another and was committed later.
+_LOOK = "SELECT (SELECT MAX(id) FROM jobs), {firsts}"
+_FIRST = """
+(SELECT id FROM jobs FORCE INDEX (ix_jobs_next)
+  WHERE queue = %s AND lease_expires_at IS NULL AND available_at <= UTC_TIMESTAMP(6)
+  ORDER BY available_at, id
+  LIMIT 1)
 """
 
 
@@ -47,19 +49,24 @@ class MysqlLookout:
         self._database = database
         self._queues = queues
         self._highest = 0
+        self._firsts: list[int | None] = [None] * len(queues)
 
     async def sees_push(self) -> bool:
         try:
-            highest, available = await self._database.read(self._look)
+            highest, *firsts = await self._database.read(self._look)
         except RouteMQError:  # the fetch that comes next meets it too, and tells
             return False
-        pushed = (highest or 0) > self._highest
-        self._highest = max(highest or 0, self._highest)
-        return pushed or bool(available)
+        return self._is_news(highest or 0, firsts)
 
     def close(self) -> None:
         pass
 
     async def _look(self, connection: AsyncConnection) -> Any:
-        statement = _LOOK.format(queues=", ".join(["%s"] * len(self._queues)))
+        statement = _LOOK.format(firsts=", ".join([_FIRST] * len(self._queues)))
         return (await rows(connection, statement, *self._queues))[0]
+
+    def _is_news(self, highest: int, firsts: list[int | None]) -> bool:
+        has_first = any(new not in (None, old) for new, old in zip(firsts, self._firsts, strict=True))
+        is_higher = highest > self._highest
+        self._highest, self._firsts = max(highest, self._highest), firsts
+        return is_higher or has_first

@@ -1,0 +1,42 @@
+"""Where things are in this run of `--dev`, for those who want to look closer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    broker_host: str
+    broker_port: int
+    database: str
+    connection: str
+    log_file: Path
+
+    @property
+    def broker(self) -> str:
+        return f"{self.broker_host}:{self.broker_port}"
+
+    def command(self, words: str) -> str:
+        """A command of this program, as it is typed here."""
+        return f"{_shortest(sys.executable)} {_shortest(sys.argv[0])} {words}"
+
+    def hints(self) -> list[tuple[str, str]]:
+        """What to try next: a command, and what it is good for."""
+        return [
+            (self.command("--queue-failed"), "what failed, and why"),
+            (self.command("--queue-retry all"), "run it again"),
+            (self.command("--queue-stats"), "what waits on the queues"),
+            (self.command("--route-list"), "where messages go"),
+            (
+                f"mosquitto_pub -V 5 -p {self.broker_port} -t TOPIC -m PAYLOAD",
+                "publish yourself",
+            ),
+        ]
+
+
+def _shortest(path: str) -> str:
+    return min(path, os.path.relpath(path), key=len)

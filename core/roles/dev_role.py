@@ -1,0 +1,180 @@
+"""Everything in one process, but for the broker's: `python main.py --dev`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from core.application import Application
+from core.dev.activity import Activity
+from core.dev.fleet import Fleet, find_simulation, run_fleet
+from core.dev.log_file import log_to_file
+from core.dev.plain_view import PlainView
+from core.dev.surroundings import Surroundings
+from core.mqtt.client import MqttClient
+from core.mqtt.embedded_broker import EmbeddedBroker
+from core.mqtt.message import Subscription
+from core.observability.logging import configure_logging, log_events
+from core.queue.worker.options import WorkerOptions
+from core.queue.worker.queue_order import QueueOrder
+from core.queue.worker.worker import Worker
+from core.roles.signals import on_stop_signal
+from core.settings import Settings, load_settings
+from core.tasks import end_tasks, first_of
+
+LOG_FILE = Path("storage/dev.log")
+GRACE = 3.0
+"""Seconds that running jobs and controllers get at the end: whoever stops this sits before it."""
+
+_PREFERRED_PORT = 1883
+_PLAIN_CONNECTION = {
+    "username": None,
+    "password": None,
+    "protocol": "5",
+    "transport": "tcp",
+    "tls_enabled": False,
+    "tls_ca_file": None,
+    "tls_cert_file": None,
+    "tls_key_file": None,
+    "tls_key_password": None,
+}
+"""How the embedded broker is spoken to, whatever the environment says of another one."""
+
+
+class DevRole:
+    def __init__(self, seconds: float | None = None) -> None:
+        """`seconds` after which to stop by itself."""
+        self._seconds = seconds
+        self._stopping = asyncio.Event()
+        self._broker = EmbeddedBroker(_PREFERRED_PORT)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> bool:
+        """Run until stopped. Returns whether a thread still runs a job: such a process does not end by itself."""
+        with on_stop_signal(self.stop):
+            try:
+                await asyncio.to_thread(self._broker.start)
+                settings = embedded_settings(self._broker)
+                configure_logging(settings.logging.level, settings.logging.format)
+                async with Application(settings) as app:
+                    return await self._serve(app)
+            finally:
+                await asyncio.to_thread(self._broker.stop)
+
+    async def _serve(self, app: Application) -> bool:
+        log_events(app.events)
+        client, worker = all_routes_client(app), app.worker(all_queues_options(app))
+        if await self._unless_stopped(_bring_up_to_date(app)):
+            await self._work(app, client, worker)
+        return worker.has_busy_threads
+
+    async def _work(self, app: Application, client: MqttClient, worker: Worker) -> None:
+        activity = Activity(app.events)
+        view = asyncio.create_task(self._view(app, activity), name="view")
+        receiving = asyncio.create_task(client.run(), name="mqtt")
+        working = asyncio.create_task(worker.run(), name="worker")
+        fleet = asyncio.create_task(self._simulate(app, client), name="fleet")
+        tasks = {view, receiving, working, fleet}
+        try:
+            await first_of(
+                self._stopping.wait(),
+                self._time_is_up(),
+                asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED),
+            )
+        finally:
+            worker.stop()
+            # The client first: what the devices' last wills say now is of no interest any more.
+            await asyncio.gather(client.stop(GRACE), asyncio.wait({working}))
+            await end_tasks(fleet, view)
+            await asyncio.wait({receiving})
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+        _write(_summary(activity))
+
+    async def _simulate(self, app: Application, client: MqttClient) -> None:
+        simulate = find_simulation(app.settings.app.package)
+        await client.connected(app.settings.app.start_timeout)
+        if simulate is None:
+            await asyncio.Event().wait()  # the devices are somebody else's
+        else:
+            await run_fleet(simulate, Fleet(app.settings.mqtt.options()))
+
+    async def _view(self, app: Application, activity: Activity) -> None:
+        log_to_file(LOG_FILE)
+        there = Surroundings(
+            self._broker.host, self._broker.port, app.database.address, app.settings.queue.connection, LOG_FILE
+        )
+        if sys.stdout.isatty():
+            from rich.console import Console
+
+            from core.dev.live_view import LiveView
+
+            await LiveView(activity, there, Console()).run()
+        else:
+            await PlainView(activity, app.events, there, _write).run()
+
+    async def _time_is_up(self) -> None:
+        await asyncio.Event().wait() if self._seconds is None else await asyncio.sleep(self._seconds)
+
+    async def _unless_stopped(self, starting: Coroutine[Any, Any, None]) -> bool:
+        """Await `starting`, or give it up when we are to stop; whether it came to its end."""
+        task = asyncio.ensure_future(starting)
+        await first_of(asyncio.wait({task}), self._stopping.wait())
+        if not task.done():
+            await end_tasks(task)
+            return False
+        task.result()
+        return True
+
+
+def embedded_settings(broker: EmbeddedBroker) -> Settings:
+    """The settings as they are, but for the broker."""
+    return load_settings(mqtt={**_PLAIN_CONNECTION, "broker": broker.host, "port": broker.port})
+
+
+def all_routes_client(app: Application) -> MqttClient:
+    """A client for all routes: those with `shared=True` need no processes of their own here."""
+    handler = app.message_handler()
+    client = MqttClient(
+        app.settings.mqtt.options(),
+        client_id=app.settings.mqtt.client_id,
+        subscriptions=[Subscription(route.pattern.topic_filter, route.qos) for route in app.routes.routes],
+        handle=handler.handle,
+        events=app.events,
+    )
+    handler.publisher = client
+    return client
+
+
+def all_queues_options(app: Application) -> WorkerOptions:
+    """All queues that the job classes name, and the default one; none before the others, so that none starves."""
+    queue = app.settings.queue
+    names = sorted({queue.default, *(getattr(job, "queue", queue.default) for job in app.jobs)})
+    order = QueueOrder(tuple(names), tuple(1.0 for _ in names))
+    return WorkerOptions(order, queue.concurrency, queue.lease, queue.sleep, GRACE)
+
+
+async def _bring_up_to_date(app: Application) -> None:
+    from core.database.migrations import upgrade
+
+    await app.wait_for_database()
+    await upgrade(app.database)
+    await app.wait_until_ready()
+
+
+def _summary(activity: Activity) -> str:
+    return (
+        f"Stopped. {activity.messages} messages came in; of the jobs, {activity.completed} completed, "
+        f"{activity.retried} were tried again and {activity.failed} failed."
+    )
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

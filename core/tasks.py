@@ -1,0 +1,32 @@
+"""Waiting for asyncio's tasks, and ending them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+_INSIST_AFTER = 0.1
+"""Seconds."""
+
+
+async def first_of(*awaitables: Awaitable[object]) -> None:
+    """Wait until one of these has ended, however it did, and end the others."""
+    tasks = [asyncio.ensure_future(each) for each in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_tasks(*tasks)
+
+
+async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks until they have ended; what they raise is theirs.
+
+    Once is not always enough: asyncio.wait_for of Python 3.11, which libraries use, swallows a cancellation
+    that comes in the moment in which the awaited thing is done.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_INSIST_AFTER)

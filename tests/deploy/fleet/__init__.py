@@ -1,0 +1,1 @@
+"""An application for the supervisor's test: what a device says becomes a file."""

@@ -1,0 +1,142 @@
+"""A database that is not there, goes away, or breaks a connection; and the transactions of one that is."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.database.engine import Database
+from core.database.failures import DatabaseFailureStore
+from core.database.migrations import upgrade
+from core.errors import QueueUnavailableError
+from core.queue.drivers.database import DatabaseDriver
+from core.queue.state import NewJob
+from tests.servers.databases import query
+from tests.servers.postgres import PostgresProcess
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("postgresql://user:secret@127.0.0.1:1/name", "postgresql://127.0.0.1:1/name"),
+        ("mysql://user:secret@127.0.0.1:1/name", "mysql://127.0.0.1:1/name"),
+        ("sqlite:////proc/nowhere.sqlite3", "sqlite:////proc/nowhere.sqlite3"),
+    ],
+)
+async def test_a_database_that_is_not_there_is_named_without_its_password(url: str, address: str) -> None:
+    database = Database(url)
+    with pytest.raises(QueueUnavailableError) as unavailable:
+        await database.ping()
+    assert address in str(unavailable.value)
+    assert "DATABASE_URL" in str(unavailable.value)
+    assert "secret" not in str(unavailable.value)
+    assert unavailable.value.__cause__ is not None
+    await database.close()
+
+
+async def test_a_server_that_was_killed_is_used_again_once_it_is_back(restartable_postgres: PostgresProcess) -> None:
+    driver = DatabaseDriver(Database(restartable_postgres.url))
+    await upgrade(driver._database)
+    wake_up = driver.wake_up(["default"])
+    await driver.push([NewJob("1", "default", b"{}")])
+    restartable_postgres.kill()
+    with pytest.raises(QueueUnavailableError, match=str(restartable_postgres.port)):
+        await driver.fetch(["default"], 1, 60)
+    restartable_postgres.start()
+    assert [job.job_id for job in await driver.fetch(["default"], 1, 60)] == ["1"]
+    while not await wake_up.wait(10):  # the listener is back when it tells
+        pass
+    await wake_up.close()
+    await driver.close()
+
+
+async def test_a_connection_that_died_in_the_pool_is_nobodys_trouble(driver: DatabaseDriver) -> None:
+    await driver.push([NewJob("1", "default", b"{}")])
+    await _break_connections(driver._database)
+    assert await driver.size("default") == 1
+    await _break_connections(driver._database)
+    assert len(await driver.fetch(["default"], 1, 60)) == 1
+
+
+async def _break_connections(database: Database) -> None:
+    if database.dialect == "postgresql":
+        mine = "datname = current_database() AND pid <> pg_backend_pid()"
+        await query(database.url.text, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
+    if database.dialect == "mysql":
+        listed = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        await query(database.url.text, *[f"KILL {key}" for (key,) in await query(database.url.text, listed)])
+
+
+async def test_work_that_raises_is_rolled_back(driver: DatabaseDriver) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        await driver.push_within(connection, [NewJob("1", "default", b"{}")])
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        await driver._database.write(work)
+    assert await driver.size("default") == 0
+
+
+async def test_writers_of_one_process_take_turns(driver: DatabaseDriver, other: DatabaseDriver) -> None:
+    pushes = [
+        each.push([NewJob(f"{number}-{each is driver}", "default", b"{}")])
+        for number in range(40)
+        for each in (driver, other)
+    ]
+    await asyncio.gather(*pushes)
+    assert await driver.size("default") == 80
+
+
+async def test_an_sqlite_file_is_made_with_its_directory_and_survives_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "queue.sqlite3"
+    database = Database(f"sqlite:///{path}", sqlite_synchronous="FULL")
+
+    async def pragmas(connection: AsyncConnection) -> dict[str, object]:
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        return {name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in names}
+
+    assert await database.read(pragmas) == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 5000,
+    }
+    assert path.exists()
+    await database.close()
+
+
+async def test_a_writer_waits_for_another_process_that_holds_sqlite(tmp_path: Path) -> None:
+    driver = DatabaseDriver(Database(f"sqlite:///{tmp_path}/queue.sqlite3"))
+    await upgrade(driver._database)
+    with closing(sqlite3.connect(tmp_path / "queue.sqlite3", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        push = asyncio.create_task(driver.push([NewJob("1", "default", b"{}")]))
+        await asyncio.sleep(0)
+        assert await driver.size("default") == 0
+        another.execute("COMMIT")
+    await push
+    assert await driver.size("default") == 1
+    await driver.close()
+
+
+async def test_a_failure_taken_by_one_is_not_found_by_the_next(driver: DatabaseDriver, other: DatabaseDriver) -> None:
+    store = DatabaseFailureStore(driver._database)
+    async with store.take(["nothing"]) as rows:
+        assert rows == []
+
+
+def test_who_has_no_use_for_a_database_does_not_import_one() -> None:
+    code = (
+        "import sys; from core.database.engine import Database; Database('postgresql://h/n'); "
+        "sys.exit('sqlalchemy' in sys.modules or 'asyncpg' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

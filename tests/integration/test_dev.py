@@ -1,0 +1,230 @@
+"""`python main.py --dev` as a newcomer starts it: a real process, with its storage in a folder of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import aiomqtt
+import psutil
+import pytest
+
+from core.dev.fleet import Fleet
+from core.mqtt.embedded_broker import EmbeddedBroker
+from core.mqtt.options import MqttOptions
+
+MAIN = Path(__file__).resolve().parents[2] / "main.py"
+SETTINGS = ("APP_", "MQTT_", "QUEUE_", "DATABASE_", "REDIS_", "LOG_", "MAIL_")
+
+MINI_ROUTER = """
+from core.router import Router
+from mini.jobs.note import Note
+from core.queue.queue_manager import dispatch
+
+router = Router()
+
+async def take(payload: str) -> None:
+    await dispatch(Note(text=payload))
+
+router.on("notes/+", take, shared=True, worker_count=2)
+"""
+MINI_JOB = """
+from pathlib import Path
+from core.job import Job
+
+class Note(Job):
+    queue = "notes"
+    text: str
+
+    async def handle(self) -> None:
+        Path("notes.txt").open("a").write(self.text)
+"""
+
+
+def environment() -> dict[str, str]:
+    """Ours, without any setting of RouteMQ's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+
+
+class DevProcess:
+    """The program, its lines as they come, and what it started."""
+
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+        self.folder = folder
+        self.environment = environment() | settings
+        self.errors = folder / "stderr.txt"
+        with self.errors.open("w") as errors:
+            self.popen = subprocess.Popen(
+                [sys.executable, MAIN, "--dev", *arguments],
+                cwd=folder,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """The next line that matches."""
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"ended without a line that matches {pattern!r}: {self.errors.read_text()}")
+
+    def ended(self) -> int:
+        """The exit code, once it has ended; nothing that it started is left."""
+        children = psutil.Process(self.popen.pid).children(recursive=True) if self.popen.poll() is None else []
+        code = self.popen.wait()
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert alive == []
+        return code
+
+    def command(self, *words: str) -> str:
+        return subprocess.run(
+            [sys.executable, MAIN, *words],
+            cwd=self.folder,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+
+StartDev = Callable[..., DevProcess]
+
+
+@pytest.fixture
+def start_dev(tmp_path: Path) -> Iterator[StartDev]:
+    started: list[DevProcess] = []
+
+    def start(*arguments: str, **settings: str) -> DevProcess:
+        started.append(DevProcess(tmp_path, *arguments, **settings))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.popen.kill()
+        process.popen.wait()
+        assert process.popen.stdout is not None
+        process.popen.stdout.close()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_messages_come_in_jobs_finish_one_fails_and_a_signal_stops_it_all(
+    start_dev: StartDev, stop: signal.Signals
+) -> None:
+    dev = start_dev()
+    dev.line(r"^MQTT broker at 127\.0\.0\.1:\d+, database sqlite:///storage/routemq\.sqlite3")
+    dev.line(r"^failed: app\.jobs\.check_firmware\.CheckFirmware .* on default: PermanentError")
+    dev.line(r"^[1-9]\d* messages, .* default: \d{2,} completed, 0 retried, 1 failed")
+    (failed,) = json.loads(dev.command("--queue-failed", "--json"))
+    assert failed["job"] == "app.jobs.check_firmware.CheckFirmware"
+    assert "PermanentError: quarry/belt-5 runs firmware 1.4" in failed["exception"]
+    dev.popen.send_signal(stop)
+    assert dev.ended() == 0
+    dev.line(r"^Stopped\. [1-9]\d* messages came in; of the jobs, [1-9]\d* completed, .* 1 failed\.$")
+    assert dev.errors.read_text() == ""
+
+
+def test_it_stops_by_itself_after_the_given_time(start_dev: StartDev, tmp_path: Path) -> None:
+    dev = start_dev("--for", "0.5", DATABASE_URL=f"sqlite:///{tmp_path}/elsewhere/own.sqlite3")
+    dev.line(r"own\.sqlite3")
+    assert dev.ended() == 0
+    assert (tmp_path / "elsewhere" / "own.sqlite3").exists()
+
+
+def test_the_environment_does_not_lead_it_to_another_broker(start_dev: StartDev) -> None:
+    dev = start_dev(
+        "--for",
+        "0.5",
+        MQTT_BROKER="broker.invalid",
+        MQTT_USERNAME="somebody",
+        MQTT_PASSWORD="secret",
+        MQTT_PROTOCOL="3.1.1",
+    )
+    dev.line(r"^MQTT broker at 127\.0\.0\.1:")
+    assert dev.ended() == 0
+
+
+def test_a_wrong_setting_is_named_and_leaves_nothing_running(start_dev: StartDev) -> None:
+    dev = start_dev(QUEUE_CONNECTION="carrier-pigeon")
+    assert dev.ended() == 1
+    assert "QUEUE_CONNECTION='carrier-pigeon'" in dev.errors.read_text()
+
+
+def test_it_works_with_queues_in_memory(start_dev: StartDev) -> None:
+    dev = start_dev(QUEUE_CONNECTION="memory")
+    dev.line(r"default: [1-9]\d* completed")
+    dev.popen.send_signal(signal.SIGINT)
+    assert dev.ended() == 0
+
+
+async def test_any_app_runs_shared_routes_and_all_queues_included(start_dev: StartDev, tmp_path: Path) -> None:
+    for name, text in {"routers/notes.py": MINI_ROUTER, "jobs/note.py": MINI_JOB}.items():
+        (tmp_path / "mini" / name).parent.mkdir(parents=True)
+        (tmp_path / "mini" / name).write_text(text)
+    dev = start_dev(APP_PACKAGE="mini", PYTHONPATH=str(tmp_path))
+    port = int((await asyncio.to_thread(dev.line, r"^MQTT broker at 127\.0\.0\.1:(\d+)")).group(1))
+    await asyncio.to_thread(dev.line, r"^0 messages")
+    async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+        await client.publish("notes/1", "once", qos=1)
+    await asyncio.to_thread(dev.line, r"notes: 1 completed")
+    dev.popen.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(dev.ended) == 0
+    assert (tmp_path / "notes.txt").read_text() == "once"
+
+
+def test_in_a_terminal_it_shows_a_live_view_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    dev = subprocess.Popen(
+        [sys.executable, MAIN, "--dev"],
+        cwd=tmp_path,
+        env={**environment(), "TERM": "xterm", "COLUMNS": "130", "LINES": "45"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = read_until(ours, b"StoreReading")
+    os.killpg(dev.pid, signal.SIGINT)  # as the terminal does at Ctrl-C: to all, the broker too
+    seen += read_until(ours, None)
+    os.close(ours)
+    assert dev.wait() == 0
+    assert b"Traceback" not in seen
+    assert b"Ctrl-C stops everything" in seen
+    assert b"Stopped. " in seen
+
+
+def read_until(terminal: int, wanted: bytes | None) -> bytes:
+    """What the terminal shows, until it shows this, or (None) until the program ends."""
+    seen = b""
+    while wanted is None or wanted not in seen:
+        try:
+            seen += os.read(terminal, 65536)
+        except OSError:  # so Linux says that nobody writes there any more
+            return seen
+    return seen
+
+
+@pytest.mark.parametrize("vanishes", [True, False])
+async def test_a_device_that_vanishes_leaves_its_last_will(vanishes: bool) -> None:
+    with EmbeddedBroker() as broker:
+        options = MqttOptions(host=broker.host, port=broker.port)
+        async with aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5) as watcher:
+            await watcher.subscribe("pump/#", qos=1)
+            async with Fleet(options).device("pump", will=("pump/status", "offline")) as device:
+                if vanishes:
+                    device.vanish()
+            if not vanishes:
+                await watcher.publish("pump/end", qos=1)
+            first = await anext(watcher.messages)
+    assert str(first.topic) == ("pump/status" if vanishes else "pump/end")

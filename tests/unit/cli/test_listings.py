@@ -1,0 +1,47 @@
+"""`--route-list` and `--job-list`."""
+
+from __future__ import annotations
+
+from tests.unit.cli.conftest import CommandLine
+
+
+def test_routes_are_listed_with_what_is_subscribed_to(run: CommandLine) -> None:
+    assert run("--route-list", "--json").json() == [
+        {
+            "pattern": "sensors/{id}/telemetry",
+            "topic_filter": "sensors/+/telemetry",
+            "qos": 0,
+            "shared": False,
+            "worker_count": 1,
+            "controller": "ingest",
+        },
+        {
+            "pattern": "logs/{path:rest}",
+            "topic_filter": "logs/#",
+            "qos": 1,
+            "shared": True,
+            "worker_count": 3,
+            "controller": "ingest",
+        },
+    ]
+
+
+def test_routes_are_a_table_for_people(run: CommandLine) -> None:
+    lines = run("route-list").out.splitlines()
+    assert lines[0].split() == ["pattern", "topic_filter", "qos", "shared", "worker_count", "controller"]
+    assert lines[2].split() == ["logs/{path:rest}", "logs/#", "1", "True", "3", "ingest"]
+
+
+def test_jobs_are_listed_with_their_own_options_and_the_configured_ones(run: CommandLine) -> None:
+    jobs = {row.pop("job"): row for row in run("--job-list", "--json").json()}
+    module = f"{run.package}.jobs"
+    assert jobs[f"{module}.SendEmail"] == {"queue": "emails", "max_tries": 5, "retry_after": 30, "timeout": 10}
+    assert jobs[f"{module}.Ping"] == {"queue": "default", "max_tries": 3, "retry_after": 60.0, "timeout": 60.0}
+    assert "core.handle_message.HandleMessage" in jobs
+
+
+def test_an_app_without_routes_says_so(run: CommandLine) -> None:
+    from sys import modules
+
+    modules.pop(f"{run.package}.routers", None)
+    assert run("route-list").out != "None.\n"

@@ -1,0 +1,47 @@
+"""Data on standard output."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from core.cli.output import print_json, print_table
+
+ROWS = [
+    {"id": 1, "queue": "emails", "seconds": 1.26, "exception": "Traceback:\n  File\nValueError: no\n", "hidden": "x"},
+    {"id": 100, "queue": "a", "seconds": 0.0, "exception": "E" * 100, "hidden": None},
+]
+COLUMNS = ("id", "queue", "seconds", "exception")
+
+
+def test_a_table_is_aligned_and_shows_the_last_line_of_each_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(ROWS, COLUMNS, as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "id   queue   seconds  exception",
+        "1    emails  1.3      ValueError: no",
+        f"100  a       0.0      {'E' * 80}",
+    ]
+
+
+def test_json_has_every_field_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(ROWS, COLUMNS, as_json=True)
+    assert json.loads(capsys.readouterr().out) == ROWS
+
+
+def test_no_rows_are_a_word_for_people_and_a_list_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([], COLUMNS, as_json=False)
+    assert capsys.readouterr().out == "None.\n"
+    print_table([], COLUMNS, as_json=True)
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_an_empty_text_is_an_empty_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"a": "", "b": "x"}], ("a", "b"), as_json=False)
+    assert capsys.readouterr().out == "a  b\n   x\n"
+
+
+def test_json_is_indented_and_keeps_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"at": datetime(2026, 1, 1, tzinfo=UTC), "name": "é"})
+    assert capsys.readouterr().out == '{\n  "at": "2026-01-01T00:00:00Z",\n  "name": "é"\n}\n'

@@ -1,0 +1,160 @@
+"""What is done with failed jobs: list, show, retry, forget, flush, prune."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import pytest
+
+from core.application import Application
+from core.job import Job
+from core.queue.queue_manager import queue
+from core.queue.state import Failure
+from tests.unit.cli.conftest import CommandLine
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no such address\n'
+
+
+class SendEmail(Job):
+    queue = "emails"
+    to: str = "a@example.com"
+
+
+async def fail_three(app: Application) -> list[str]:
+    """Fail three jobs, the first of them of queue `emails`; their job ids, in order."""
+    ids = await queue.bulk([SendEmail()]) + await queue.bulk([SendEmail(), SendEmail()], queue="other")
+    driver = app.queues.driver()
+    fetched = await driver.fetch(["emails", "other"], 10, 60.0)
+    failures = [Failure(each.job_id, each.queue, "SendEmail", each.payload, TRACEBACK, 3) for each in fetched]
+    await driver.fail([(each.lease, failure) for each, failure in zip(fetched, failures, strict=True)])
+    return ids
+
+
+@pytest.fixture
+def ids(run: CommandLine) -> list[str]:
+    return run.inside(fail_three)
+
+
+def failed_ids(run: CommandLine) -> set[str]:
+    return {row["job_id"] for row in run("queue-failed", "--json").json()}
+
+
+def available(run: CommandLine) -> dict[str, int]:
+    return {row["queue"]: row["available"] for row in run("queue-stats", "--json").json() if row["available"]}
+
+
+# ── list and show ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_failed_jobs_are_listed_whole_as_json(run: CommandLine, ids: list[str]) -> None:
+    rows = run("--queue-failed", "--json").json()
+    assert {row["job_id"] for row in rows} == set(ids)
+    row = next(row for row in rows if row["job_id"] == ids[0])
+    assert row.keys() >= {"id", "job_id", "connection", "queue", "job", "exception", "attempts", "failed_at"}
+    assert (row["connection"], row["queue"], row["job"], row["attempts"]) == ("database", "emails", "SendEmail", 3)
+    assert row["exception"] == TRACEBACK
+    assert datetime.fromisoformat(row["failed_at"]).utcoffset() == timedelta(0)
+    assert json.loads(row["payload"])["data"] == {"to": "a@example.com"}
+
+
+def test_the_newest_comes_first_and_the_list_may_be_cut(run: CommandLine, ids: list[str]) -> None:
+    rows = run("queue-failed", "--json").json()
+    assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), reverse=True)
+    assert run("queue-failed", "--json", "--limit", "2").json() == rows[:2]
+
+
+def test_the_list_may_be_of_one_queue(run: CommandLine, ids: list[str]) -> None:
+    assert {row["queue"] for row in run("--queue", "other", "--queue-failed", "--json").json()} == {"other"}
+    assert run("queue-failed", "--queue", "empty").out == "None.\n"
+
+
+def test_the_table_shows_the_last_line_of_each_traceback(run: CommandLine, ids: list[str]) -> None:
+    head, *lines = run("queue-failed").out.splitlines()
+    assert head.split()[:4] == ["id", "job_id", "connection", "queue"]
+    assert len(lines) == 3
+    assert all(line.endswith("ValueError: no such address") for line in lines)
+
+
+@pytest.mark.parametrize("by", ["id", "job_id"])
+def test_show_finds_a_job_by_either_id(run: CommandLine, ids: list[str], by: str) -> None:
+    row = run("queue-failed", "--json").json()[0]
+    assert run("--queue-show", str(row[by]), "--json").json() == row
+    text = run("--queue-show", str(row[by])).out
+    assert f"exception:\n{TRACEBACK}" in text
+    assert f"job_id: {row['job_id']}\n" in text
+
+
+@pytest.mark.parametrize("command", ["queue-show", "queue-retry", "queue-forget"])
+@pytest.mark.parametrize("key", ["999", "0190-nobody", "'; DROP TABLE jobs; --", "\U0001f680"])
+def test_a_job_that_is_not_there_is_named_with_the_remedy(
+    run: CommandLine, ids: list[str], command: str, key: str
+) -> None:
+    result = run(command, key)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        f"Error: There is no failed job {key!r}; `python main.py --queue-failed` lists those there are.\n"
+    )
+    assert failed_ids(run) == set(ids)
+
+
+def test_a_payload_that_is_no_text_is_shown_all_the_same(run: CommandLine) -> None:
+    async def record(app: Application) -> None:
+        await app.failures.record("database", [Failure("x", "emails", "", b'{"v": \xff', "EnvelopeError: no", 1)])
+
+    run.inside(record)
+    assert run("queue-show", "x", "--json").json()["payload"] == '{"v": \\xff'
+
+
+# ── retry ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_retry_puts_one_job_back(run: CommandLine, ids: list[str]) -> None:
+    result = run("--queue-retry", ids[0])
+    assert (result.code, result.out, result.err) == (0, "", "Put back 1 failed jobs.\n")
+    assert failed_ids(run) == set(ids[1:])
+    assert available(run) == {"emails": 1}
+
+
+def test_retry_all_puts_every_job_back_once(run: CommandLine, ids: list[str]) -> None:
+    assert run("--queue-retry=all").err == "Put back 3 failed jobs.\n"
+    assert run("--queue-retry", "all").err == "Put back 0 failed jobs.\n"
+    assert failed_ids(run) == set()
+    assert available(run) == {"emails": 1, "other": 2}
+
+
+def test_a_job_put_back_is_as_it_was_with_no_tries_counted(run: CommandLine, ids: list[str]) -> None:
+    before = run("queue-show", ids[0], "--json").json()["payload"]
+    run("queue-retry", ids[0])
+    (fetched,) = run.inside(lambda app: app.queues.driver().fetch(["emails"], 10, 60.0))
+    assert (fetched.job_id, fetched.attempts, fetched.payload.decode()) == (ids[0], 1, before)
+
+
+def test_retry_of_a_connection_that_is_not_there_is_an_error_and_keeps_the_row(run: CommandLine) -> None:
+    async def record(app: Application) -> None:
+        await app.failures.record("sqs", [Failure("x", "emails", "", b"{}", "no", 1)])
+
+    run.inside(record)
+    result = run("queue-retry", "x")
+    assert result.code == 1
+    assert "There is no queue connection 'sqs'" in result.err
+    assert failed_ids(run) == {"x"}
+
+
+# ── delete ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_forget_deletes_one(run: CommandLine, ids: list[str]) -> None:
+    assert run("--queue-forget", ids[0]).err == "Deleted 1 failed jobs.\n"
+    assert failed_ids(run) == set(ids[1:])
+
+
+def test_flush_deletes_all(run: CommandLine, ids: list[str]) -> None:
+    assert run("--queue-flush").err == "Deleted 3 failed jobs.\n"
+    assert failed_ids(run) == set()
+
+
+def test_prune_deletes_what_is_older_than_so_many_hours(run: CommandLine, ids: list[str]) -> None:
+    assert run("--queue-prune").err == "Deleted 0 failed jobs.\n"
+    assert run("--queue-prune", "--hours", "1").err == "Deleted 0 failed jobs.\n"
+    assert run("--queue-prune", "--hours", "0").err == "Deleted 3 failed jobs.\n"

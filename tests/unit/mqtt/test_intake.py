@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core.mqtt.acknowledger import Acknowledger
+from core.mqtt.intake import Intake
+from core.mqtt.message import IncomingMessage
+from tests.mqtt_harness import Handler
+
+
+def message(payload: bytes, mid: int = 0) -> IncomingMessage:
+    return IncomingMessage("a", payload, qos=1 if mid else 0, mid=mid)
+
+
+class Bench:
+    """An intake, and the PUBACKs of its latest connection."""
+
+    def __init__(self, max_messages: int = 1) -> None:
+        self.handler = Handler()
+        self.rooms: asyncio.Queue[None] = asyncio.Queue()
+        self.intake = Intake(self.handler, max_messages=max_messages, max_bytes=100, on_room=self.note_room)
+        self.acknowledger = self.connect()
+
+    def connect(self) -> Acknowledger:
+        self.sent: list[int] = []
+        self.acknowledger = Acknowledger(send=self.send, give_up=lambda: None)
+        self.intake.follow(self.acknowledger)
+        return self.acknowledger
+
+    def send(self, mid: int) -> bool:
+        self.sent.append(mid)
+        return True
+
+    def note_room(self) -> None:
+        self.rooms.put_nowait(None)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+async def test_beyond_its_bound_it_takes_only_what_stands_before_an_awaited_answer(bench: Bench) -> None:
+    assert bench.intake.has_room()
+    bench.intake.take(message(b"1", mid=1))
+    assert not bench.intake.has_room()
+    assert bench.intake.has_room(answer_awaited=True)
+    for mid in range(2, 1002):
+        bench.intake.take(message(b"", mid=mid))
+    assert not bench.intake.has_room(answer_awaited=True)
+
+
+async def test_pitfall_06_a_message_that_is_handled_and_waits_for_its_puback_takes_up_room() -> None:
+    bench = Bench(max_messages=2)
+    bench.intake.take(message(b"1", mid=1))
+    bench.intake.take(message(b"2", mid=2))
+    await bench.handler.has_begun(b"1", b"2")
+    bench.handler.release(b"2")
+    await bench.handler.has_ended(b"2")
+    await bench.rooms.get()
+    assert (bench.intake.held, bench.intake.has_room()) == (2, False)
+    bench.intake.take(message(b"3", mid=3))
+    bench.handler.release(b"1", b"3")
+    await bench.handler.has_ended(b"1", b"3")
+    await bench.intake.drain(20)
+    assert bench.sent == [1, 2, 3]
+    assert bench.handler.most_at_once == 2
+
+
+async def test_an_awaited_answer_does_not_lift_the_bound_on_bytes(bench: Bench) -> None:
+    bench.intake.take(message(bytes(100)))
+    assert not bench.intake.has_room(answer_awaited=True)
+
+
+async def test_what_waited_on_a_lost_connection_is_left_to_its_redelivery(bench: Bench) -> None:
+    bench.handler.hold = False
+    for payload, mid in ((b"running", 1), (b"waiting", 2), (b"not to be repeated", 0)):
+        bench.intake.take(message(payload, mid))
+    bench.acknowledger.close()
+    bench.connect()
+    assert bench.intake.held == 2
+    bench.intake.take(message(b"waiting", 7))
+    await bench.handler.has_ended(b"running", b"not to be repeated", b"waiting")
+    await bench.intake.drain(20)
+    assert bench.handler.ended == [b"running", b"not to be repeated", b"waiting"]
+    assert bench.sent == [7]
+    assert (bench.intake.held, bench.intake.has_room()) == (0, True)
+
+
+async def test_every_end_of_a_handler_tells_of_room(bench: Bench) -> None:
+    bench.handler.hold = False
+    bench.intake.take(message(b"1"))
+    bench.intake.take(message(b"2"))
+    await bench.handler.has_ended(b"1", b"2")
+    await bench.intake.drain(20)
+    assert bench.rooms.qsize() == 2
+
+
+async def test_quiet_starts_no_more_handlers(bench: Bench) -> None:
+    bench.intake.take(message(b"1", mid=1))
+    await bench.handler.has_begun(b"1")
+    bench.intake.quiet()
+    bench.intake.take(message(b"2", mid=2))
+    bench.handler.release(b"1", b"2")
+    await bench.intake.drain(20)
+    assert bench.handler.ended == [b"1"]
+    assert not bench.intake.has_room()

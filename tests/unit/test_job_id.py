@@ -1,0 +1,82 @@
+"""Job ids: unique over threads and processes, and growing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from uuid import RFC_4122, UUID
+
+import pytest
+
+from core.queue.job_id import JobIds, new_job_id
+
+
+def make(count: int) -> list[str]:
+    return [new_job_id() for _ in range(count)]
+
+
+def test_an_id_is_a_uuid_of_version_7() -> None:
+    for text in make(100):
+        value = UUID(text)
+        assert str(value) == text
+        assert (value.version, value.variant) == (7, RFC_4122)
+
+
+def test_an_id_begins_with_the_millisecond_it_was_made_in() -> None:
+    before = time.time_ns() // 1_000_000
+    made = UUID(JobIds().next()).int >> 80
+    assert before <= made <= time.time_ns() // 1_000_000
+
+
+def test_ids_grow_within_a_millisecond_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: moment)
+    made = JobIds()
+    ids = [made.next() for _ in range(5000)]
+    assert all(one < other for one, other in pairwise(ids))
+
+
+def test_ids_grow_although_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = JobIds()
+    first = made.next()
+    hour_ago = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: hour_ago)
+    assert first < made.next() < made.next()
+
+
+def test_ids_stay_uuids_when_the_random_part_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: moment)
+    monkeypatch.setattr("os.urandom", lambda size: b"\xff" * size)
+    made = JobIds()
+    ids = [UUID(made.next()) for _ in range(100)]
+    assert all(one < other for one, other in pairwise(ids))
+    assert {(each.version, each.variant) for each in ids} == {(7, RFC_4122)}
+
+
+def test_pitfall_14_threads_never_make_the_same_id() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        parts = list(threads.map(make, [5000] * 8))
+    assert len({each for part in parts for each in part}) == 8 * 5000
+    assert all(part == sorted(part) for part in parts)
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_pitfall_14_processes_of_one_millisecond_never_make_the_same_id(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = time.time_ns() + number
+    monkeypatch.setattr(time, "time_ns", lambda: moment)
+    processes = [JobIds() for _ in range(8)]
+    made = [each.next() for _ in range(200) for each in processes]
+    assert len(set(made)) == len(made)
+
+
+def test_pitfall_14_forked_processes_go_on_from_one_state_and_never_make_the_same_id() -> None:
+    make(10)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        parts = pool.map(make, [2000] * 4, chunksize=1)
+    made = [each for part in [*parts, make(2000)] for each in part]
+    assert len(set(made)) == len(made)
