@@ -11,12 +11,13 @@ _INSIST_AFTER = 0.1
 
 
 async def first_of(*awaitables: Awaitable[object]) -> None:
-    """Wait until one of these has ended, however it did, and end the others."""
+    """Wait until one of these has ended, and end the others. What they return or raise is not looked at."""
     tasks = [asyncio.ensure_future(each) for each in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await end_tasks(*tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)  # so that no exception counts as unseen
 
 
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:

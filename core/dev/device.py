@@ -26,13 +26,14 @@ class Device:
         """Publish at QoS 1: bytes and text as they are, anything else as JSON. Returns at the broker's PUBACK."""
         await self._client.publish(topic, _encoded(payload), qos=1, retain=retain)
 
-    async def request(self, topic: str, payload: Any = b"", *, timeout: float = 10.0) -> bytes:
+    async def request(self, topic: str, payload: Any = b"", *, timeout: float = 3.0) -> bytes:
         """Publish with a response topic (MQTT 5, section 4.10), and return the payload of the answer.
 
         Raises TimeoutError after so many seconds without one.
         """
         key = str(next(self._numbers)).encode()
-        answer = self._answers[key] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._answers[key] = answer
         asked = MessageProperties(response_topic=self._inbox, correlation_data=key)
         try:
             await self._client.publish(topic, _encoded(payload), qos=1, properties=asked)

@@ -42,7 +42,7 @@ next_connection_delay_ms = 1
 [{section}.1.connections]
 connection_timeout_ms = 60000
 max_payload_size = 20971520
-max_inflight_count = 1000
+max_inflight_count = 100
 dynamic_filters = true
 """
 

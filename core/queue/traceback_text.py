@@ -1,4 +1,4 @@
-"""An exception as failed_jobs holds it."""
+"""An exception as failed_jobs holds it: in characters that every store takes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import traceback
 
 
 def traceback_text(exception: BaseException) -> str:
-    """The whole traceback, causes included, in characters that every store takes.
+    """The whole traceback, causes included."""
+    return encodable("".join(traceback.format_exception(exception)))
 
-    File names and messages may hold lone surrogates (`os.fsdecode`), which no store does.
-    """
-    text = "".join(traceback.format_exception(exception))
+
+def encodable(text: str) -> str:
+    """`text` without lone surrogates, which file names and messages may hold (`os.fsdecode`) and no store takes."""
     return text.encode("utf-8", "backslashreplace").decode()

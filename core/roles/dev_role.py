@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ from core.roles.signals import on_stop_signal
 from core.settings import Settings, load_settings
 from core.tasks import end_tasks, first_of
 
+_log = logging.getLogger("routemq.dev")
+
 LOG_FILE = Path("storage/dev.log")
 GRACE = 3.0
 """Seconds that running jobs and controllers get at the end: whoever stops this sits before it."""
 
 _PREFERRED_PORT = 1883
+_BROKER_WATCH = 0.5
+"""Seconds between looks at the broker's process."""
 _PLAIN_CONNECTION = {
     "username": None,
     "password": None,
@@ -75,26 +80,19 @@ class DevRole:
 
     async def _work(self, app: Application, client: MqttClient, worker: Worker) -> None:
         activity = Activity(app.events)
-        view = asyncio.create_task(self._view(app, activity), name="view")
-        receiving = asyncio.create_task(client.run(), name="mqtt")
-        working = asyncio.create_task(worker.run(), name="worker")
-        fleet = asyncio.create_task(self._simulate(app, client), name="fleet")
-        tasks = {view, receiving, working, fleet}
+        services = {
+            "mqtt": client.run(),
+            "worker": worker.run(),
+            "fleet": self._simulate(app, client),
+            "view": self._view(app, activity),
+            "broker": self._keep_broker(),
+        }
+        tasks = {name: asyncio.create_task(service, name=name) for name, service in services.items()}
+        one_ended = asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         try:
-            await first_of(
-                self._stopping.wait(),
-                self._time_is_up(),
-                asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED),
-            )
+            await first_of(self._stopping.wait(), self._time_is_up(), one_ended)
         finally:
-            worker.stop()
-            # The client first: what the devices' last wills say now is of no interest any more.
-            await asyncio.gather(client.stop(GRACE), asyncio.wait({working}))
-            await end_tasks(fleet, view)
-            await asyncio.wait({receiving})
-        for task in tasks:
-            if not task.cancelled():
-                task.result()
+            await _shut_down(client, worker, tasks)
         _write(_summary(activity))
 
     async def _simulate(self, app: Application, client: MqttClient) -> None:
@@ -104,6 +102,14 @@ class DevRole:
             await asyncio.Event().wait()  # the devices are somebody else's
         else:
             await run_fleet(simulate, Fleet(app.settings.mqtt.options()))
+
+    async def _keep_broker(self) -> None:
+        """Start the broker anew, on its port, should it die."""
+        while True:
+            await asyncio.sleep(_BROKER_WATCH)
+            if not self._broker.is_running:
+                _log.error("the embedded MQTT broker has died; starting it anew")
+                await asyncio.to_thread(self._broker.start)
 
     async def _view(self, app: Application, activity: Activity) -> None:
         log_to_file(LOG_FILE)
@@ -158,6 +164,18 @@ def all_queues_options(app: Application) -> WorkerOptions:
     names = sorted({queue.default, *(getattr(job, "queue", queue.default) for job in app.jobs)})
     order = QueueOrder(tuple(names), tuple(1.0 for _ in names))
     return WorkerOptions(order, queue.concurrency, queue.lease, queue.sleep, GRACE)
+
+
+async def _shut_down(client: MqttClient, worker: Worker, tasks: Mapping[str, asyncio.Task[None]]) -> None:
+    """End all of it, and raise what one of the tasks ended with."""
+    worker.stop()
+    # The client before the fleet: what the devices' last wills say now is of no interest any more.
+    await asyncio.gather(client.stop(GRACE), asyncio.wait({tasks["worker"]}))
+    await asyncio.wait({tasks["mqtt"]})
+    await end_tasks(*tasks.values())
+    for task in tasks.values():
+        if not task.cancelled():
+            task.result()
 
 
 async def _bring_up_to_date(app: Application) -> None:

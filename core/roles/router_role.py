@@ -10,10 +10,10 @@ from typing import Any
 
 from core.application import Application
 from core.errors import UnavailableError
-from core.tasks import first_of
 from core.observability.health import showing_health
 from core.roles.shared_processes import SharedProcesses
 from core.roles.signals import on_stop_signal
+from core.tasks import first_of
 
 LAST_WORDS = 5.0
 """Seconds, beyond the grace, that a shared process gets to end before it is killed."""
@@ -70,7 +70,7 @@ class RouterRole:
         if not ending.done():
             await self._client.stop(0)
         await ending
-        await asyncio.wait({receiving})
+        await asyncio.gather(receiving, return_exceptions=True)
 
     async def _unless_stopped(self, starting: Coroutine[Any, Any, None]) -> bool:
         """Await `starting`, or give it up when we are to stop; whether it came to its end."""

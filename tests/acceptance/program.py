@@ -129,10 +129,10 @@ class Site:
         with self.start(*arguments, **env) as program:
             return program.ends(code)
 
-    def complains(self, *arguments: str, code: int = 1, **env: str) -> str:
+    def complains(self, *arguments: str, exit_code: int = 1, **env: str) -> str:
         """Run something that is to fail; what it said."""
         with self.start(*arguments, **env) as program:
-            program.ends(code)
+            program.ends(exit_code)
             assert "Traceback" not in program.stderr, program.stderr
             return program.stderr
 
@@ -143,11 +143,13 @@ class Site:
         """What controllers and jobs wrote into the journal."""
         if not self._journal.exists():
             return []
-        lines = [json.loads(line) for line in self._journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        lines = [
+            json.loads(line) for line in self._journal.read_text().splitlines(keepends=True) if line.endswith("\n")
+        ]
         return [line for line in lines if line["what"] == what]
 
     def wait_for(self, what: str, count: int = 1) -> list[dict[str, Any]]:
-        until(lambda: len(self.entries(what)) >= count, f"{count} × {what!r}")
+        until(lambda: len(self.entries(what)) >= count, f"{count} times {what!r}")
         return self.entries(what)
 
     def open_gate(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 import subprocess
@@ -57,7 +58,8 @@ async def test_2000_messages_become_exactly_2000_finished_jobs(site: Site, serve
 async def test_pitfall_01_a_router_killed_while_200_controllers_wait_loses_no_message(
     sqlite_site: Site, restartable_broker: IotcoreProcess | MosquittoProcess
 ) -> None:
-    site, count = sqlite_site, 200
+    site = sqlite_site
+    count = 90 if isinstance(restartable_broker, IotcoreProcess) else 200  # iotcore lets 100 wait at most
     site.env |= broker_settings(restartable_broker)
     with site.start() as router:
         router.says("connected to the MQTT broker")
@@ -105,7 +107,7 @@ async def test_three_tries_a_second_apart_then_failed_jobs_then_retried_by_hand(
         worker.stop()
     times = [entry["at"] for entry in site.entries("trying")]
     assert len(times) == 3
-    assert all(later - earlier >= 0.99 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 0.99 for earlier, later in itertools.pairwise(times))
     (row,) = site.json("--queue-failed")
     assert (row["job_id"], row["attempts"], row["queue"]) == (job_id, 3, "default")
     assert row["exception"].startswith("Traceback (most recent call last)")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from core.cli.dev import dev
@@ -107,9 +108,6 @@ def test_the_readmes_app_routes_messages_and_runs_jobs(tmp_path: Path) -> None:
     assert report["completed"].count("app.jobs.send_email.SendEmail") == 2
     assert report["troubles"] == []
     assert report["published"] == [
-        ("bells/hall", f'{{"because_of":"{door}/rang"}}'),
-        ("inbox/bell", "somebody is coming"),
-    ] or report["published"] == [
         ["bells/hall", f'{{"because_of":"{door}/rang"}}'],
         ["inbox/bell", "somebody is coming"],
     ]
@@ -151,7 +149,7 @@ def test_the_python_face_runs_as_printed(tmp_path: Path) -> None:
     assert len(app.blocks) == 4
     app.migrate()
     report = app.run(
-        message("devices/pump-7/status", "online"),
+        message("devices/pump-7/status", '"online"'),
         message("sensors/mill/4/telemetry", {"value": 101.5}),
         message("sensors/mill/logs/a/b", "text"),
     )
@@ -186,9 +184,10 @@ def test_the_readme_lists_every_option_of_worker_and_dev(command: Any) -> None:
 
 def test_the_readme_names_no_option_that_nothing_takes() -> None:
     listed = set(re.findall(r"`--([a-z-]+)", README))
-    context = cli.make_context("main.py", [], resilient_parsing=True)
-    commands = [cli.get_command(context, name) for name in COMMANDS]  # type: ignore[attr-defined]
-    taken = {option.removeprefix("--") for command in commands for each in command.params for option in each.opts}
+    commands = [cli.get_command(click.Context(cli), name) for name in COMMANDS]
+    taken = {
+        option.removeprefix("--") for command in commands if command for each in command.params for option in each.opts
+    }
     assert listed <= COMMANDS.keys() | taken
 
 

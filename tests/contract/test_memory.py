@@ -8,7 +8,18 @@ import pytest
 
 from core.queue.drivers.memory import MemoryDriver
 from core.queue.state import Retry
-from tests.contract.jobs import QUEUE, failed, ids, leases, new_job, new_jobs, pushed_and_fetched, states
+from tests.contract.jobs import (
+    LONG,
+    QUEUE,
+    VERBS,
+    failed,
+    ids,
+    leases,
+    new_job,
+    new_jobs,
+    pushed_and_fetched,
+    states,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,6 +42,27 @@ def clock() -> StoreClock:
 @pytest.fixture
 def memory(clock: StoreClock) -> MemoryDriver:
     return MemoryDriver("tests", clock.monotonic, clock.now)
+
+
+class CountingId(str):
+    """A job id that counts how often it is compared."""
+
+    __slots__ = ()
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountingId.comparisons += 1
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_pitfall_16_a_job_is_found_without_a_look_at_the_others(memory: MemoryDriver, verb: str) -> None:
+    await memory.push([new_job(job_id=CountingId(job.job_id)) for job in new_jobs(200)])
+    fetched = await memory.fetch([QUEUE], 200, LONG)
+    CountingId.comparisons = 0
+    assert await VERBS[verb](memory, leases(fetched[::-1])) == set()
+    assert CountingId.comparisons <= 5 * 200
 
 
 async def test_a_job_is_due_at_its_moment_and_not_before(memory: MemoryDriver, clock: StoreClock) -> None:

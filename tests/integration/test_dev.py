@@ -154,6 +154,19 @@ def test_the_environment_does_not_lead_it_to_another_broker(start_dev: StartDev)
     assert dev.ended() == 0
 
 
+def test_a_broker_that_dies_comes_back_and_messages_with_it(start_dev: StartDev) -> None:
+    dev = start_dev()
+    dev.line(r"^[1-9]\d* messages")
+    (broker,) = psutil.Process(dev.popen.pid).children()
+    broker.kill()
+    before = int(dev.line(r"^(\d+) messages").group(1))
+    while int(dev.line(r"^(\d+) messages").group(1)) < before + 20:
+        pass
+    dev.popen.send_signal(signal.SIGINT)
+    assert dev.ended() == 0
+    assert "the embedded MQTT broker has died" in (dev.folder / "storage" / "dev.log").read_text()
+
+
 def test_a_wrong_setting_is_named_and_leaves_nothing_running(start_dev: StartDev) -> None:
     dev = start_dev(QUEUE_CONNECTION="carrier-pigeon")
     assert dev.ended() == 1

@@ -220,5 +220,5 @@ def test_the_class_of_a_payload_is_told_where_it_can_be(payload: bytes, name: st
 
 def test_a_job_that_the_started_program_defines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SendEmail, "__module__", "__main__")
-    with pytest.raises(DispatchError, match="SendEmail is defined in the program that was started.*move it"):
+    with pytest.raises(DispatchError, match=r"SendEmail is defined in the program that was started.*move it"):
         written()

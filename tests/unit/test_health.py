@@ -86,10 +86,14 @@ async def test_without_a_file_nothing_runs() -> None:
 
 async def test_the_file_goes_when_the_program_fails(tmp_path: Path, turn: Turn) -> None:
     file = tmp_path / "health"
-    with pytest.raises(ValueError, match="it broke"):
+
+    async def failing() -> None:
         async with showing_health(str(file), lambda: True):
             await turn()
             raise ValueError("it broke")
+
+    with pytest.raises(ValueError, match="it broke"):
+        await failing()
     assert not file.exists()
 
 

@@ -31,9 +31,9 @@ class Import(Job):
     limit: ClassVar = 3
     _secret: str = "s"
     queue: str = "imports"
-    rows: list[int] = []
-    index: dict[str, list[int]] = {"a": []}
-    tags: set[str] = {"new"}
+    rows: list[int] = []  # noqa: RUF012, each job has its own
+    index: dict[str, list[int]] = {"a": []}  # noqa: RUF012
+    tags: set[str] = {"new"}  # noqa: RUF012
     buffer: bytearray = bytearray(b"x")
     limits: Limits = Limits()
 
@@ -53,6 +53,10 @@ class Ping(Job):
     pass
 
 
+untyped: Any = SendEmail
+"""For calls that a type checker refuses, too."""
+
+
 def module(monkeypatch: pytest.MonkeyPatch, name: str, source: str) -> ModuleType:
     made = ModuleType(name)
     monkeypatch.setitem(sys.modules, name, made)
@@ -70,23 +74,23 @@ def test_declared_fields_are_set_by_keyword_and_have_defaults() -> None:
 
 def test_a_field_left_out_is_named() -> None:
     with pytest.raises(TypeError, match=r"SendEmail: .*'to'"):
-        SendEmail()
+        untyped()
 
 
 def test_a_field_not_declared_is_named() -> None:
     with pytest.raises(TypeError, match="SendEmail declares no field cc, subjekt"):
-        SendEmail(to="a", subjekt="x", cc="y")
+        untyped(to="a", subjekt="x", cc="y")
 
 
 @pytest.mark.parametrize("option", ["queue", "max_tries", "retry_after", "timeout", "job_id", "attempts"])
 def test_options_are_no_fields(option: str) -> None:
     with pytest.raises(TypeError, match=f"declares no field {option}"):
-        SendEmail(to="a", **{option: 1})
+        untyped(to="a", **{option: 1})
 
 
 def test_fields_are_not_positional() -> None:
     with pytest.raises(TypeError):
-        SendEmail("a@example.com")  # type: ignore[misc]
+        untyped("a@example.com")
 
 
 def test_class_variables_private_names_and_annotated_options_are_no_fields() -> None:
@@ -130,7 +134,7 @@ def test_a_subclass_does_not_change_the_fields_of_its_base() -> None:
     assert SendReport(to="a").subject == "Report"
     assert SendEmail(to="a").subject == "Hello"
     with pytest.raises(TypeError, match="pages"):
-        SendEmail(to="a", pages=2)
+        untyped(to="a", pages=2)
 
 
 def test_a_base_of_another_module_has_its_types_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +204,7 @@ def test_a_class_without_fields_takes_no_values() -> None:
 def test_a_constructor_of_its_own_wins_over_declared_fields() -> None:
     class Greet(SendEmail):
         def __init__(self, name: str) -> None:
-            super().__init__()
+            Job.__init__(self)
             self.to = name
 
     assert vars(Greet("a")) == {"to": "a"}

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.queue.plain_values import from_json, to_json
@@ -30,7 +30,9 @@ def round_trip(value: Any) -> Any:
     return from_json(msgspec.json.decode(msgspec.json.encode(to_json(value))))
 
 
-zones = st.none() | st.just(UTC) | st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))
+zones: st.SearchStrategy[Any] = (
+    st.none() | st.just(UTC) | st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))
+)
 hashable = st.one_of(
     st.none(),
     st.booleans(),
@@ -59,6 +61,8 @@ values = st.recursive(
 )
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(values)
 def test_pitfall_35_every_value_comes_back_as_it_was(value: Any) -> None:
     read = round_trip(value)

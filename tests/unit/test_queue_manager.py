@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -35,6 +35,13 @@ MEBIBYTE = 1024 * 1024
 class SendEmail(Job):
     queue = "emails"
     to: str = "a@example.com"
+
+
+def unfit() -> SendEmail:
+    """Its field has a value of another type."""
+    job: Any = SendEmail()
+    job.to = 7
+    return cast(SendEmail, job)
 
 
 class Ping(Job):
@@ -123,7 +130,9 @@ async def test_the_envelope_holds_queue_and_moment(driver: CountingDriver) -> No
     assert (envelope["queue"], envelope["dispatched_at"]) == ("other", "2026-11-22T00:00:00Z")
 
 
-async def test_a_queue_given_wins_over_that_of_the_instance_of_the_class_and_the_default(driver: CountingDriver) -> None:
+async def test_a_queue_given_wins_over_the_instances_over_the_class_over_the_default(
+    driver: CountingDriver,
+) -> None:
     manager = manager_of(driver, default_queue="rest")
     own = SendEmail()
     own.queue = "mine"
@@ -155,7 +164,9 @@ async def test_pitfall_35_an_mqtt_payload_that_is_no_text_is_dispatched(
 @pytest.mark.parametrize(
     "name", ["x" * (MAX_QUEUE_NAME + 1), "a\nb", "\x00", "\ud800", 7, b"emails"], ids=lambda name: repr(name)[:8]
 )
-async def test_a_name_that_no_queue_can_have_is_refused(manager: QueueManager, driver: CountingDriver, name: Any) -> None:
+async def test_a_name_that_no_queue_can_have_is_refused(
+    manager: QueueManager, driver: CountingDriver, name: Any
+) -> None:
     job = SendEmail()
     job.queue = name
     with pytest.raises(DispatchError, match="is no name for a queue: use 1 to 191 printable characters"):
@@ -239,7 +250,7 @@ async def test_the_default_limit_is_one_mebibyte(driver: CountingDriver) -> None
 
 async def test_a_job_that_cannot_be_stored_reaches_no_store(manager: QueueManager, driver: CountingDriver) -> None:
     with pytest.raises(DispatchError, match="Nothing was stored"):
-        await dispatch(SendEmail(to=7))
+        await dispatch(unfit())
     assert driver.pushes == []
 
 
@@ -280,9 +291,9 @@ async def test_bulk_takes_what_can_be_gone_through_once(manager: QueueManager, d
     assert len(driver.pushes) == 1
 
 
-async def test_bulk_stores_nothing_when_one_of_the_jobs_cannot_be(manager: QueueManager, driver: CountingDriver) -> None:
+async def test_bulk_stores_nothing_when_one_job_cannot_be(manager: QueueManager, driver: CountingDriver) -> None:
     with pytest.raises(DispatchError):
-        await queue.bulk([SendEmail(), SendEmail(to=7)])
+        await queue.bulk([SendEmail(), unfit()])
     assert driver.pushes == []
 
 
@@ -300,7 +311,7 @@ async def test_an_unavailable_store_fails_every_dispatch(manager: QueueManager, 
 
 
 async def test_dispatched_jobs_are_told_once_they_are_stored(driver: CountingDriver) -> None:
-    events, told = Events(), []
+    events, told = Events(), list[JobsDispatched]()
     events.subscribe(JobsDispatched, told.append)
     manager = QueueManager({"memory": lambda: driver}, DispatchOptions("memory"), events=events)
     await manager.push(SendEmail())
@@ -417,7 +428,7 @@ async def test_a_thread_dispatches_and_has_the_id_once_it_is_stored(
 
 async def test_a_thread_hears_of_what_cannot_be_dispatched(manager: QueueManager, driver: CountingDriver) -> None:
     with pytest.raises(DispatchError, match="Expected `str`, got `int`"):
-        await asyncio.to_thread(dispatch_from_thread, SendEmail(to=7))
+        await asyncio.to_thread(dispatch_from_thread, unfit())
     driver.down = True
     with pytest.raises(QueueUnavailableError):
         await asyncio.to_thread(dispatch_from_thread, Ping())

@@ -14,7 +14,15 @@ from core.errors import SettingError
 from core.settings import Settings, load_settings, section_classes, variable
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = ["MQTT_PORT", "MQTT_KEEPALIVE", "QUEUE_LEASE", "QUEUE_MAX_TRIES", "DATABASE_POOL_SIZE", "REDIS_DB", "APP_GRACE"]
+NUMBERS = [
+    "MQTT_PORT",
+    "MQTT_KEEPALIVE",
+    "QUEUE_LEASE",
+    "QUEUE_MAX_TRIES",
+    "DATABASE_POOL_SIZE",
+    "REDIS_DB",
+    "APP_GRACE",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -126,16 +126,8 @@ class DatabaseDriver:
     # ── operating ────────────────────────────────────────────────────────────────────────────────────
 
     async def queues(self) -> list[str]:
-        """One look into the index per queue, however many jobs there are."""
-        first = select(func.min(jobs.c.queue).label("queue")).cte("name", recursive=True)
-        following = select(func.min(jobs.c.queue)).where(jobs.c.queue > first.c.queue).scalar_subquery()
-        names = first.union_all(select(following).where(first.c.queue.is_not(None)))
-
-        async def work(connection: AsyncConnection) -> set[str | None]:
-            return set((await connection.execute(select(names.c.queue))).scalars())
-
-        held = await self._read(work) | (await self.failures.count(self.connection)).keys()
-        return sorted(name for name in held if name is not None)
+        held = await self._read(self._statements.queues)
+        return sorted({*held, *await self.failures.count(self.connection)})
 
     async def size(self, queue: str) -> int:
         async def work(connection: AsyncConnection) -> int:

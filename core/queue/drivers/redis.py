@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from core.clock import Backoff
 from core.errors import QueueUnavailableError, UnavailableError
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+from core.queue.traceback_text import encodable
 
 _log = logging.getLogger("routemq.queue.redis")
 
@@ -98,7 +100,7 @@ class RedisDriver:
         )
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        records = {lease.job_id: msgspec.msgpack.encode(failure) for lease, failure in failures}
+        records = {lease.job_id: _record(failure) for lease, failure in failures}
         keys = ("jobs", "executing", "tries", "failed", "returned")
         stale = await self._end("fail", keys, failures, lambda each: (each[0], records[each[0].job_id]))
         for queue, mine in _by_queue(lease for lease, _ in failures if lease.job_id not in stale).items():
@@ -269,7 +271,8 @@ class RedisDriver:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 yield
         except _OUT_OF_REACH as error:
-            raise QueueUnavailableError(f"Redis at {_address(self._client)} gave no answer: {str(error) or 'it took too long'}") from error
+            reason = str(error) or "it took too long"
+            raise QueueUnavailableError(f"Redis at {_address(self._client)} gave no answer: {reason}") from error
 
 
 class RedisWakeUp:
@@ -327,6 +330,10 @@ def _by_queue(items: Iterable[Any]) -> dict[str, list[Any]]:
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:
     return [items[start : start + SCRIPT_JOBS] for start in range(0, len(items), SCRIPT_JOBS)]
+
+
+def _record(failure: Failure) -> bytes:
+    return msgspec.msgpack.encode(replace(failure, exception=encodable(failure.exception)))
 
 
 def _text(reply: Any) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeAlias
 
-from core.tasks import end_tasks, first_of
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.state import FetchedJob, Lease
@@ -21,6 +20,7 @@ from core.queue.worker.options import WorkerOptions
 from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released
 from core.queue.worker.producer import Producer
 from core.queue.worker.rescuer import Rescuer
+from core.tasks import end_tasks, first_of
 
 _log = logging.getLogger("routemq.queue.worker")
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Database
-from core.database.failures import DatabaseFailureStore
 from core.database.migrations import upgrade
 from core.errors import QueueUnavailableError
 from core.queue.drivers.database import DatabaseDriver
@@ -41,6 +41,9 @@ async def test_a_database_that_is_not_there_is_named_without_its_password(url: s
     assert "secret" not in str(unavailable.value)
     assert unavailable.value.__cause__ is not None
     await database.close()
+    for thread in threading.enumerate():
+        if "connection_worker" in thread.name:  # aiosqlite's, which says goodbye to the loop
+            await asyncio.to_thread(thread.join)
 
 
 async def test_a_server_that_was_killed_is_used_again_once_it_is_back(restartable_postgres: PostgresProcess) -> None:
@@ -126,12 +129,6 @@ async def test_a_writer_waits_for_another_process_that_holds_sqlite(tmp_path: Pa
     await push
     assert await driver.size("default") == 1
     await driver.close()
-
-
-async def test_a_failure_taken_by_one_is_not_found_by_the_next(driver: DatabaseDriver, other: DatabaseDriver) -> None:
-    store = DatabaseFailureStore(driver._database)
-    async with store.take(["nothing"]) as rows:
-        assert rows == []
 
 
 def test_who_has_no_use_for_a_database_does_not_import_one() -> None:

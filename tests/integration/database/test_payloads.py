@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import PayloadTooLargeError
 from core.queue.drivers.database import DatabaseDriver
-from core.queue.state import Failure, NewJob
+from core.queue.state import Failure, NewJob, Retry
 from tests.servers.databases import query
 
 MIB = 1024 * 1024
@@ -70,7 +70,7 @@ async def test_a_write_of_many_mebibytes_is_cut_into_statements_and_keeps_its_or
 
 async def test_a_push_of_many_statements_is_stored_whole_or_not_at_all(driver: DatabaseDriver) -> None:
     jobs = [NewJob(f"{number}", "default", b"{}") for number in range(2500)]
-    with pytest.raises(Exception, match="queue|long|NOT NULL"):
+    with pytest.raises(Exception, match="queue"):
         await driver.push([*jobs, NewJob("bad", None, b"{}")])  # type: ignore[arg-type]
     assert await driver.size("default") == 0
     await driver.push(jobs)
@@ -85,8 +85,6 @@ async def test_a_foreign_payload_that_is_put_back_stays_as_it_was(driver: Databa
 
 
 async def test_delays_of_one_batch_are_each_jobs_own(driver: DatabaseDriver) -> None:
-    from core.queue.state import Retry
-
     await driver.push([NewJob(f"{number}", "default", b"{}") for number in range(600)])
     jobs = await driver.fetch(["default"], 600, 60)
     delays = {job.job_id: 1000.0 + int(job.job_id) for job in jobs}

@@ -21,6 +21,7 @@ ROWS = 1500
 """Of each state, in each of two queues."""
 NOW = "2100-01-01 00:00:00.000000"
 LEASES = '[["q-available-1", "t", "2100-01-01 00:00:00.000000"]]'
+PAYLOAD = b'"' + b"x" * 1000 + b'"'
 IDS = (["q-available-1", "q-available-2"], ["t", "t"])
 
 
@@ -44,9 +45,10 @@ PLANS = {
             "release": (sqlite.RELEASE, (LEASES,)),
             "renew": (sqlite.RENEW, (NOW, LEASES)),
             "rescue": (sqlite.RESCUE, ("q", NOW, 10)),
+            "queues": (sqlite.QUEUES, ()),
             "next due": (sqlite.NEXT_DUE, ("q", NOW)),
         },
-        lambda plan: "SCAN jobs" in plan or "TEMP B-TREE" in plan,
+        lambda plan: "SCAN jobs'" in plan or "TEMP B-TREE" in plan,
     ),
     "postgresql": Plans(
         "ANALYZE jobs",
@@ -58,6 +60,7 @@ PLANS = {
             "release": (postgresql.RELEASE, IDS),
             "renew": (postgresql.RENEW, (*IDS, 60.0)),
             "rescue": (postgresql.RESCUE, ("q", 10)),
+            "queues": (postgresql.QUEUES, ()),
             "next due": (postgresql.NEXT_DUE, ("q",)),
         },
         # What was fetched is sorted, and nothing else: its rows come from a CTE.
@@ -75,6 +78,7 @@ PLANS = {
             "release": (mysql.RELEASE.format(ids="%s, %s"), (1, 2)),
             "renew": (mysql.RENEW.format(ids="%s, %s"), (1, 1, 2)),
             "rescue": (mysql.LOST, ("q", 10)),
+            "queues": (mysql.QUEUES, ()),
             "next due": (mysql.NEXT_DUE, ("q",)),
         },
         lambda plan: "'ALL'" in plan or "'index'" in plan or "filesort" in plan,
@@ -83,7 +87,7 @@ PLANS = {
 
 
 def _jobs(queue: str, state: str, delay: float = 0) -> list[NewJob]:
-    return [NewJob(f"{queue}-{state}-{number}", queue, b"{}", delay) for number in range(ROWS)]
+    return [NewJob(f"{queue}-{state}-{number}", queue, PAYLOAD, delay) for number in range(ROWS)]
 
 
 async def _fill(driver: DatabaseDriver, queue: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 
 from core.database.engine import Database
+from core.database.migrations import upgrade
 from core.observability.events import Events, StoreLost
 from core.queue.driver import WakeUp
 from core.queue.drivers.database import DatabaseDriver
@@ -39,8 +41,6 @@ LONG = 30
 
 @pytest.fixture
 async def postgres_url(servers: Servers) -> AsyncIterator[str]:
-    import os
-
     server: Databases = servers.get("named-postgres" if "TEST_POSTGRES_URL" in os.environ else "postgres")
     url = await server.create_migrated()
     yield url
@@ -141,8 +141,6 @@ async def test_an_announcement_outlives_an_outage(postgres_url: str) -> None:
 
 
 async def test_a_lookout_over_a_file_that_is_not_there_yet_waits_for_it(tmp_path: Path) -> None:
-    from core.database.migrations import upgrade
-
     path = tmp_path / "queue.sqlite3"
     lookout = SqliteLookout(path)
     assert not await lookout.sees_push()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 from core.application import Application
 from core.cli.main import main
+from core.database.engine import Database
+from core.database.migrations import upgrade
 from core.settings import load_settings, section_classes, variable
 
 T = TypeVar("T")
@@ -117,10 +120,24 @@ def fresh(
     return CommandLine(capsys, unique)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite file with every table: copying it is quicker than migrating for each test."""
+    file = tmp_path_factory.mktemp("migrated") / "queue.sqlite3"
+    asyncio.run(migrate(file))
+    return file
+
+
+async def migrate(file: Path) -> None:
+    database = Database(f"sqlite:///{file}")
+    await upgrade(database)
+    await database.close()
+
+
 @pytest.fixture
-def run(fresh: CommandLine) -> CommandLine:
+def run(fresh: CommandLine, migrated_file: Path) -> CommandLine:
     """The command line on a database that is up to date."""
-    assert fresh("migrate").code == 0
+    shutil.copy(migrated_file, Path.cwd())
     return fresh
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.unit.cli.conftest import CommandLine
 
 
@@ -41,7 +43,14 @@ def test_jobs_are_listed_with_their_own_options_and_the_configured_ones(run: Com
 
 
 def test_an_app_without_routes_says_so(run: CommandLine) -> None:
-    from sys import modules
+    Path(run.package, "routers.py").write_text("")
+    assert run("route-list").out == "None.\n"
 
-    modules.pop(f"{run.package}.routers", None)
-    assert run("route-list").out != "None.\n"
+
+def test_a_route_that_cannot_be_is_named_with_its_file(run: CommandLine) -> None:
+    with Path(run.package, "routers.py").open("a") as file:
+        file.write("router.on('a/#/b', ingest)\n")
+    result = run("route-list")
+    assert (result.code, result.out) == (1, "")
+    assert "routers.py" in result.err
+    assert "'a/#/b'" in result.err

@@ -103,9 +103,7 @@ def test_a_wrong_setting_ends_with_1_and_no_traceback(fresh: CommandLine, monkey
     assert "Traceback" not in result.err
 
 
-def test_a_wrong_database_url_is_told_without_its_password(
-    fresh: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_database_url_is_told_without_its_password(fresh: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "oracle://user:hush@here/x")
     result = fresh("queue-failed")
     assert result.code == 1
@@ -127,16 +125,16 @@ def test_without_its_tables_a_command_names_the_one_that_makes_them(fresh: Comma
     assert "Traceback" not in result.err
 
 
+def program(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(ROOT / "main.py"), *words], capture_output=True, text=True, check=False)
+
+
 def test_the_program_itself_runs_commands(fresh: CommandLine) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "--migrate-status", "--json"], capture_output=True, text=True, check=False
-    )
+    done = program("--migrate-status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert '"applied": false' in done.stdout
 
 
 def test_the_program_ends_with_2_on_bad_usage(fresh: CommandLine) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "--queue-wrk"], capture_output=True, text=True, check=False
-    )
+    done = program("--queue-wrk")
     assert (done.returncode, done.stdout) == (2, "")

@@ -145,7 +145,7 @@ async def test_a_failing_job_is_tried_max_tries_times_and_then_recorded(workshop
     assert journal == [1, 2, 3, ("failed", "boom", 3, job_id)]
     assert (row.job_id, row.attempts, row.queue) == (job_id, 3, "default")
     assert row.exception.startswith("Traceback") and "ValueError: boom" in row.exception
-    assert 'raise ValueError(self.message)' in row.exception
+    assert "raise ValueError(self.message)" in row.exception
 
 
 async def test_retry_after_delays_the_next_try(workshop: Workshop, journal: list[Any]) -> None:
@@ -308,11 +308,10 @@ async def test_a_class_whose_options_are_no_numbers_fails_and_does_not_stop_the_
 # ── what cannot be loaded ────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [b"", b"{", b"\xff\xfe", b'{"v":1}', b'{"v":99,"id":"x"}', b"null", b'{"v":1,"id":"a","job":"tests.Nope","queue":"q",'
-     b'"dispatched_at":"2026-01-01T00:00:00Z","data":{}}'],
-)  # fmt: skip
+UNKNOWN_CLASS = b'{"v":1,"id":"a","job":"tests.Nope","queue":"q","dispatched_at":"2026-01-01T00:00:00Z","data":{}}'
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b'{"v":1}', b'{"v":99,"id":"x"}', b"null", UNKNOWN_CLASS])
 async def test_pitfall_29_what_cannot_be_loaded_is_recorded_as_it_is(workshop: Workshop, payload: bytes) -> None:
     await workshop.driver.push([NewJob("bad", "default", payload)])
     await workshop.dispatch(Note(text="next"))
@@ -494,7 +493,7 @@ async def test_leases_are_renewed_while_a_job_runs(workshop: Workshop) -> None:
         beats.release()
         return await renew(*args)
 
-    workshop.driver.renew = counted  # type: ignore[method-assign]
+    workshop.driver.renew = counted  # type: ignore[method-assign, assignment]
     await workshop.dispatch(Waits())
     workshop.start(lease=0.3)
     await _started()

@@ -111,6 +111,9 @@ SELECT COUNT(IF(NOT leased AND due, 1, NULL)),
   FROM job
 """
 
+# Returns the names of the queues that hold a job: from the index, skipping from each name to the next.
+QUEUES = "SELECT DISTINCT queue FROM jobs"
+
 
 class MysqlStatements:
     single = False
@@ -163,6 +166,9 @@ class MysqlStatements:
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         microseconds = await first_column(connection, NEXT_DUE, queue)
         return microseconds[0] / 1e6 if microseconds else None
+
+    async def queues(self, connection: AsyncConnection) -> list[str]:
+        return await first_column(connection, QUEUES)
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
         available, scheduled, executing, retryable, oldest = (await rows(connection, STATS, queue))[0]

@@ -116,6 +116,16 @@ SELECT count(*) FILTER (WHERE NOT leased AND due),
   FROM job
 """
 
+# Returns the names of the queues that hold a job: one look into the index for each, however many jobs it has.
+QUEUES = """
+WITH RECURSIVE name (queue) AS (
+    SELECT min(queue) FROM jobs
+    UNION ALL
+    SELECT (SELECT min(jobs.queue) FROM jobs WHERE jobs.queue > name.queue) FROM name WHERE name.queue IS NOT NULL
+)
+SELECT queue FROM name WHERE queue IS NOT NULL
+"""
+
 
 class PostgresqlStatements:
     single = True
@@ -155,6 +165,9 @@ class PostgresqlStatements:
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         return next(iter(await first_column(connection, NEXT_DUE, queue)), None)
+
+    async def queues(self, connection: AsyncConnection) -> list[str]:
+        return await first_column(connection, QUEUES)
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
         available, scheduled, executing, retryable, oldest = (await rows(connection, STATS, queue))[0]

@@ -103,6 +103,16 @@ SELECT count(*) FILTER (WHERE NOT leased AND due),
   FROM job
 """
 
+# Returns the names of the queues that hold a job: one look into the index for each, however many jobs it has.
+QUEUES = """
+WITH RECURSIVE name (queue) AS (
+    SELECT min(queue) FROM jobs
+    UNION ALL
+    SELECT (SELECT min(jobs.queue) FROM jobs WHERE jobs.queue > name.queue) FROM name WHERE name.queue IS NOT NULL
+)
+SELECT queue FROM name WHERE queue IS NOT NULL
+"""
+
 
 class SqliteStatements:
     single = True
@@ -140,6 +150,9 @@ class SqliteStatements:
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         due = await first_column(connection, NEXT_DUE, queue, _moment())
         return -_age(due[0]) if due else None
+
+    async def queues(self, connection: AsyncConnection) -> list[str]:
+        return await first_column(connection, QUEUES)
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
         found = await rows(connection, STATS, _moment(), queue)

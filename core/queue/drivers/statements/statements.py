@@ -47,5 +47,8 @@ class Statements(Protocol):
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         """Seconds until the next job of a queue that is not due yet."""
 
+    async def queues(self, connection: AsyncConnection) -> list[str]:
+        """Names of the queues that hold a job, in any order."""
+
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
         """Counts per state, `failed` left out. Reads the index alone."""

@@ -1,0 +1,63 @@
+"""`shared=True, worker_count=2`: supervised processes that share the messages of a group."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import publish
+from tests.acceptance.program import Program, Site, until
+
+MESSAGES = 40
+
+
+@pytest.fixture
+def router(sqlite_site: Site, with_broker: Callable[[Site], Site]) -> Iterator[Program]:
+    with with_broker(sqlite_site).start(SAMPLE_SHARED="1") as router:
+        until(lambda: router.stderr.count("connected to the MQTT broker") == 3, "the router and its two processes")
+        yield router
+
+
+def _processes(router: Program) -> dict[str, int]:
+    """The number of each shared process, and its latest process id."""
+    found = re.findall(r"started shared process (\d) as process (\d+)", router.stderr)
+    return {number: int(pid) for number, pid in found}
+
+
+async def test_pitfall_11_two_processes_handle_each_message_once(sqlite_site: Site, router: Program) -> None:
+    await publish(sqlite_site, [("shared", str(n)) for n in range(MESSAGES)])
+    entries = sqlite_site.wait_for("shared", MESSAGES)
+    assert sorted(entry["n"] for entry in entries) == list(range(MESSAGES))
+    assert {entry["pid"] for entry in entries} == set(_processes(router).values())
+    router.stop()
+    assert not any(psutil.pid_exists(pid) for pid in _processes(router).values())
+
+
+async def test_pitfall_11_a_dead_process_comes_back_and_loses_nothing(sqlite_site: Site, router: Program) -> None:
+    victim = _processes(router)["1"]
+    os.kill(victim, signal.SIGKILL)
+    router.says("ended with exit code -9")
+    await publish(sqlite_site, [("shared", str(n)) for n in range(MESSAGES)])
+    until(lambda: router.stderr.count("connected to the MQTT broker") == 4, "the new process")
+    entries = sqlite_site.wait_for("shared", MESSAGES)
+    assert {entry["n"] for entry in entries} == set(range(MESSAGES))
+    assert _processes(router)["1"] != victim
+    router.stop()
+
+
+def test_processes_end_with_their_router_however_it_ends(router: Program) -> None:
+    children = _processes(router).values()
+    router.kill()
+    until(lambda: not any(_is_alive(pid) for pid in children), "the end of the processes")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

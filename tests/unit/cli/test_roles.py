@@ -1,0 +1,85 @@
+"""The commands that run until they are stopped: what they hand to their roles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.application import Application
+from core.roles import router_role, worker_role
+from tests.unit.cli.conftest import CommandLine
+
+
+class Told:
+    """Stands in for a role, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.roles: list[tuple[Any, ...]] = []
+
+    def router(self, app: Application, number: int | None) -> Any:
+        told = self
+
+        class Role:
+            async def run(self, start_timeout: float | None) -> None:
+                told.roles.append((number, start_timeout))
+
+        return Role()
+
+    async def worker(self, app: Application, options: Any, **rest: Any) -> bool:
+        self.roles.append((options, rest))
+        return False
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    told = Told()
+    monkeypatch.setattr(router_role, "RouterRole", told.router)
+    monkeypatch.setattr(worker_role, "run_worker", told.worker)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("words", "role"),
+    [
+        ([], (None, None)),
+        (["router"], (None, None)),
+        (["--router", "--start-timeout", "0"], (None, 0.0)),
+        (["shared-process", "2"], (2, None)),
+    ],
+    ids=["nothing", "word", "flag", "shared"],
+)
+def test_the_router_is_run(run: CommandLine, told: Told, words: list[str], role: tuple[Any, ...]) -> None:
+    assert run(*words).code == 0
+    assert told.roles == [role]
+
+
+def test_a_worker_has_the_settings_where_nothing_is_given(
+    run: CommandLine, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"DEFAULT": "rest", "CONCURRENCY": "7", "LEASE": "9", "SLEEP": "0.5"}.items():
+        monkeypatch.setenv(f"QUEUE_{name}", value)
+    monkeypatch.setenv("APP_GRACE", "11")
+    assert run("--queue-work").code == 0
+    ((options, rest),) = told.roles
+    assert (options.concurrency, options.lease, options.sleep, options.grace) == (7, 9.0, 0.5, 11.0)
+    assert options.queues == options.queues.parse("rest")
+    assert (options.max_jobs, options.stop_when_empty) == (None, False)
+    assert set(rest.values()) == {None}
+
+
+def test_flags_win_over_the_settings(run: CommandLine, told: Told) -> None:
+    flags = "--queue a=3,b=1 --concurrency 2 --sleep 0.25 --max-jobs 5 --max-time 60 --memory 128 --stop-when-empty"
+    more = "--connection redis --max-tries 1 --timeout 0 --start-timeout 2"
+    assert run("queue-work", *flags.split(), *more.split()).code == 0
+    ((options, rest),) = told.roles
+    assert options.queues == options.queues.parse("a=3,b=1")
+    assert (options.concurrency, options.sleep, options.max_jobs, options.max_time) == (2, 0.25, 5, 60.0)
+    assert (options.memory, options.stop_when_empty) == (128.0, True)
+    assert rest == {"connection": "redis", "max_tries": 1, "timeout": 0.0, "start_timeout": 2.0}
+
+
+def test_once_is_one_job_if_there_is_one(run: CommandLine, told: Told) -> None:
+    assert run("--queue-work", "--once").code == 0
+    ((options, _),) = told.roles
+    assert (options.max_jobs, options.stop_when_empty) == (1, True)
