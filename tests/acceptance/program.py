@@ -129,10 +129,10 @@ class Site:
         with self.start(*arguments, **env) as program:
             return program.ends(code)
 
-    def complains(self, *arguments: str, exit_code: int = 1, **env: str) -> str:
+    def complains(self, *arguments: str, exit_code: str = "1", **env: str) -> str:
         """Run something that is to fail; what it said."""
         with self.start(*arguments, **env) as program:
-            program.ends(exit_code)
+            program.ends(int(exit_code))
             assert "Traceback" not in program.stderr, program.stderr
             return program.stderr
 

@@ -154,7 +154,7 @@ def test_a_wrong_setting_is_named_with_its_value(sqlite_site: Site, variable: st
     ids=" ".join,
 )
 def test_bad_usage_of_the_worker_is_exit_code_2(sqlite_site: Site, options: list[str]) -> None:
-    said = sqlite_site.complains("--queue-work", *options, exit_code=2)
+    said = sqlite_site.complains("--queue-work", *options, exit_code="2")
     assert options[0] in said
 
 

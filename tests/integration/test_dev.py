@@ -54,6 +54,33 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
 
 
+ENDLESS_JOB = """
+import time
+from core.job import Job
+
+class Endless(Job):
+    def handle(self) -> None:
+        time.sleep(3600)
+"""
+ENDLESS_SIMULATION = """
+import asyncio
+from core.queue.queue_manager import dispatch
+from mini.jobs.endless import Endless
+
+async def simulate(fleet):
+    await dispatch(Endless())
+    await asyncio.Event().wait()
+"""
+
+
+def write_package(folder: Path, **modules: str) -> None:
+    """Modules of a package `mini`, by their dotted names."""
+    for name, text in modules.items():
+        file = folder / "mini" / f"{name.replace('__', '/')}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
 class DevProcess:
     """The program, its lines as they come, and what it started."""
 
@@ -167,6 +194,22 @@ def test_a_broker_that_dies_comes_back_and_messages_with_it(start_dev: StartDev)
     assert "the embedded MQTT broker has died" in (dev.folder / "storage" / "dev.log").read_text()
 
 
+def test_while_it_waits_for_a_database_it_says_so_and_can_be_stopped(tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}
+    with subprocess.Popen(
+        [sys.executable, MAIN, "--dev"],
+        cwd=tmp_path,
+        env=environment() | settings,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as dev:
+        assert dev.stderr is not None
+        assert any("waiting: The database postgresql://127.0.0.1:1/nowhere" in line for line in dev.stderr)
+        dev.send_signal(signal.SIGINT)
+        assert "Traceback" not in dev.stderr.read()
+    assert dev.returncode == 0
+
+
 def test_a_wrong_setting_is_named_and_leaves_nothing_running(start_dev: StartDev) -> None:
     dev = start_dev(QUEUE_CONNECTION="carrier-pigeon")
     assert dev.ended() == 1
@@ -181,9 +224,7 @@ def test_it_works_with_queues_in_memory(start_dev: StartDev) -> None:
 
 
 async def test_any_app_runs_shared_routes_and_all_queues_included(start_dev: StartDev, tmp_path: Path) -> None:
-    for name, text in {"routers/notes.py": MINI_ROUTER, "jobs/note.py": MINI_JOB}.items():
-        (tmp_path / "mini" / name).parent.mkdir(parents=True)
-        (tmp_path / "mini" / name).write_text(text)
+    write_package(tmp_path, routers__notes=MINI_ROUTER, jobs__note=MINI_JOB)
     dev = start_dev(APP_PACKAGE="mini", PYTHONPATH=str(tmp_path))
     port = int((await asyncio.to_thread(dev.line, r"^MQTT broker at 127\.0\.0\.1:(\d+)")).group(1))
     await asyncio.to_thread(dev.line, r"^0 messages")
@@ -193,6 +234,17 @@ async def test_any_app_runs_shared_routes_and_all_queues_included(start_dev: Sta
     dev.popen.send_signal(signal.SIGINT)
     assert await asyncio.to_thread(dev.ended) == 0
     assert (tmp_path / "notes.txt").read_text() == "once"
+
+
+def test_a_job_in_a_thread_that_never_ends_does_not_keep_it(start_dev: StartDev, tmp_path: Path) -> None:
+    write_package(tmp_path, simulation=ENDLESS_SIMULATION, jobs__endless=ENDLESS_JOB)
+    dev = start_dev(APP_PACKAGE="mini", PYTHONPATH=str(tmp_path), LOG_LEVEL="DEBUG")
+    log = tmp_path / "storage" / "dev.log"
+    dev.line(r"^0 messages")
+    while "started mini.jobs.endless.Endless" not in log.read_text():
+        dev.line(r"^0 messages")
+    dev.popen.send_signal(signal.SIGINT)
+    assert dev.ended() == 0
 
 
 def test_in_a_terminal_it_shows_a_live_view_and_ctrl_c_ends_it(tmp_path: Path) -> None:

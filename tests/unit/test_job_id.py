@@ -74,6 +74,18 @@ def test_pitfall_14_processes_of_one_millisecond_never_make_the_same_id(
     assert len(set(made)) == len(made)
 
 
+def test_pitfall_14_processes_forked_within_a_millisecond_never_make_the_same_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moment = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: moment)
+    parent, child = JobIds(), JobIds()
+    parent.next()
+    child._last = parent._last  # what a fork does
+    made = [each.next() for _ in range(500) for each in (parent, child)]
+    assert len(set(made)) == len(made)
+
+
 def test_pitfall_14_forked_processes_go_on_from_one_state_and_never_make_the_same_id() -> None:
     make(10)
     with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -202,6 +202,13 @@ def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch, environment: dict[st
     assert next(iter(environment)).partition("_")[0] in problem
 
 
+def test_a_password_is_never_told_even_where_it_is_none() -> None:
+    with pytest.raises(SettingError) as caught:
+        load_settings(mqtt={"password": ["hush"]})
+    assert str(caught.value).startswith("MQTT_PASSWORD=*** is not usable: ")
+    assert "hush" not in str(caught.value)
+
+
 def test_secrets_are_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MQTT_PASSWORD", "MQTT_TLS_KEY_PASSWORD", "REDIS_PASSWORD"):
         monkeypatch.setenv(name, "hush")

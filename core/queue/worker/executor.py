@@ -6,6 +6,7 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -34,12 +35,13 @@ class Executor:
         self._rules = rules
         self._events = events
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job")
-        self._busy_threads = 0
+        self._free_threads = asyncio.Semaphore(threads)
+        self._in_threads: set[str] = set()  # ids of the jobs that threads run
 
     @property
     def has_busy_threads(self) -> bool:
         """Whether a thread still runs a job; it would keep the process from ending."""
-        return self._busy_threads > 0
+        return bool(self._in_threads)
 
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
@@ -65,12 +67,12 @@ class Executor:
         self._events.emit(JobStarted(fetched.job_id, name, fetched.queue, fetched.attempts))
 
     async def _try(self, job: Job, attempts: int, limits: Limits) -> Outcome:
-        in_thread = not iscoroutinefunction(job.handle)
+        run = _run if iscoroutinefunction(job.handle) else self._run_in_thread
         try:
-            await (self._run_in_thread(job, limits.timeout) if in_thread else _run(job, limits.timeout))
+            await run(job, limits.timeout)
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
-                return Abandoned() if in_thread else Released()
+                return Abandoned() if job.job_id in self._in_threads else Released()
             return decide(job, _as_job_error(job, error), attempts, limits)
         except Exception as error:
             return decide(job, error, attempts, limits)
@@ -81,10 +83,7 @@ class Executor:
     async def _run_in_thread(self, job: Job, timeout: float) -> None:
         """Run `handle` in a thread. One that takes too long is waited for all the same: it cannot be stopped,
         and given back it would run beside itself."""
-        loop = asyncio.get_running_loop()
-        self._busy_threads += 1
-        running = loop.run_in_executor(self._threads, copy_context().run, job.handle)
-        running.add_done_callback(self._thread_ended)
+        running = await self._start_thread(job)
         done, _ = await asyncio.wait({running}, timeout=timeout or None)
         if not done:
             _log.warning(
@@ -96,8 +95,16 @@ class Executor:
             raise _timed_out(job, timeout)
         running.result()
 
-    def _thread_ended(self, running: asyncio.Future[Any]) -> None:
-        self._busy_threads -= 1
+    async def _start_thread(self, job: Job) -> asyncio.Future[Any]:
+        await self._free_threads.acquire()  # here and not in the pool, lest the wait counts towards the timeout
+        self._in_threads.add(job.job_id)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, job.handle)
+        running.add_done_callback(partial(self._thread_ended, job.job_id))
+        return running
+
+    def _thread_ended(self, job_id: str, running: asyncio.Future[Any]) -> None:
+        self._in_threads.discard(job_id)
+        self._free_threads.release()
         if not running.cancelled():
             running.exception()  # retrieved, so that an abandoned one is not reported as unseen
 

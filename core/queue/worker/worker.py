@@ -121,9 +121,11 @@ class Worker:
 
     def _cancel(self, lease: Lease) -> None:
         """Somebody else has the job by now: what it still does here is in vain."""
+        task = self._running.get(lease)
+        if task is None or task.done():  # ended while the heartbeat was under way: its outcome is being recorded
+            return
         _log.warning("lost the lease of job %s; it is cancelled here, as another worker may run it", lease.job_id)
-        if lease in self._running:
-            self._running[lease].cancel()
+        task.cancel()
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -247,6 +247,23 @@ async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_re
     assert overlapping == [1]
 
 
+async def test_waiting_for_a_thread_does_not_count_towards_the_timeout(workshop: Workshop) -> None:
+    go_on = threading.Semaphore(0)
+
+    class Quick(Job):
+        timeout = 0.5
+
+        def handle(self) -> None:
+            go_on.acquire(timeout=PROMPT)
+
+    await workshop.dispatch(*(Quick() for _ in range(4)))
+    workshop.start(threads=1)
+    for done in range(1, 5):
+        await asyncio.sleep(0.2)
+        go_on.release()
+        await workshop.until(lambda done=done: len(workshop.of(JobCompleted)) == done)  # type: ignore[misc]
+
+
 async def test_a_jobs_own_timeout_error_is_no_timeout_of_ours(workshop: Workshop) -> None:
     class Own(Job):
         async def handle(self) -> None:
