@@ -64,7 +64,7 @@ class Application:
 
         await self.queues.close()
         handle_message.unbind(self._run_recorded_message)
-        redis_manager.unbind()
+        redis_manager.unbind(self._text_redis, self.settings.redis.prefix)
         if self._text_redis is not None:
             await self._text_redis.aclose()
         unbind(self.database)

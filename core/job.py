@@ -27,6 +27,8 @@ OPTIONS = ("max_tries", "retry_after", "timeout")
 RESERVED = frozenset({*OPTIONS, "queue", "job_id", "attempts"})
 """Names that no declared field can have."""
 
+HOOKS = frozenset({"handle", "failed", "should_retry"})
+
 
 @dataclass_transform(kw_only_default=True)
 class Job:
@@ -107,6 +109,8 @@ def field_types(cls: type[Job]) -> dict[str, Any]:
 
 
 def _is_field(name: str, kind: Any) -> bool:
+    if name in HOOKS:
+        raise TypeError(f"{name!r} cannot be a field: it is what RouteMQ calls. Give the field another name.")
     return name not in RESERVED and not name.startswith("_") and ClassVar not in (kind, get_origin(kind))
 
 

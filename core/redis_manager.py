@@ -9,12 +9,14 @@ Keys are used as they are given. Values are text.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from core.errors import NotRunningError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 _LOST = -2
 _WITHOUT_END = -1
@@ -24,34 +26,34 @@ class RedisManager:
     """A door to the Redis of the open Application; bound and unbound by it."""
 
     def __init__(self) -> None:
-        self._client: Redis | None = None
-        self._prefix = ""
+        self._bound: list[tuple[Redis | None, str]] = []
 
     def bind(self, client: Redis | None, prefix: str) -> None:
-        """Speak to this client (with decode_responses) from now on; None where Redis is not configured."""
-        self._client = client
-        self._prefix = prefix
+        """Speak to this client (with decode_responses) until `unbind`; None where Redis is not configured."""
+        self._bound.append((client, prefix))
 
-    def unbind(self) -> None:
-        self._client = None
+    def unbind(self, client: Redis | None, prefix: str) -> None:
+        """End what `bind` began."""
+        self._bound.remove((client, prefix))
 
     @property
     def is_configured(self) -> bool:
         """Whether the open Application has a Redis: REDIS_URL or REDIS_HOST, or QUEUE_CONNECTION=redis."""
-        return self._client is not None
+        return bool(self._bound) and self._bound[-1][0] is not None
 
     def client(self) -> Redis:
         """The client itself, for whatever has no method here. Raises NotRunningError where there is none."""
-        if self._client is None:
+        client = self._bound[-1][0] if self._bound else None
+        if client is None:
             raise NotRunningError(
                 "redis_manager has no Redis: set REDIS_URL, and use it inside a controller, a job, or "
                 "`async with Application():`."
             )
-        return self._client
+        return client
 
     def key(self, name: str) -> str:
         """`name` behind REDIS_PREFIX, as the framework's own keys are."""
-        return f"{self._prefix}{name}"
+        return f"{self._bound[-1][1] if self._bound else ''}{name}"
 
     async def get(self, key: str) -> str | None:
         reply: Any = self.client().get(key)

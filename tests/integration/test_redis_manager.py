@@ -196,10 +196,12 @@ async def test_without_a_redis_every_word_says_what_to_do(use: Callable[[RedisMa
 
 
 async def test_the_door_is_open_while_it_is_bound(redis: RedisManager, key: str) -> None:
+    door.bind(None, "outer:")
     door.bind(redis.client(), "p:")
     assert (door.is_configured, door.key("a")) == (True, "p:a")
     await door.set(key, "1")
-    door.unbind()
-    assert (door.is_configured, await redis.get(key)) == (False, "1")
+    door.unbind(redis.client(), "p:")
+    assert (door.is_configured, door.key("a"), await redis.get(key)) == (False, "outer:a", "1")
     with pytest.raises(NotRunningError):
         door.client()
+    door.unbind(None, "outer:")

@@ -233,3 +233,10 @@ def test_a_job_shows_its_values_and_not_its_private_ones() -> None:
 
 def test_a_name_holds_module_and_class() -> None:
     assert job_name(SendEmail) == f"{__name__}.SendEmail"
+
+
+@pytest.mark.parametrize("name", ["handle", "failed", "should_retry"])
+def test_a_hook_cannot_be_a_field(name: str) -> None:
+    cls = type("Odd", (Job,), {"__annotations__": {name: int}, "__module__": __name__})
+    with pytest.raises(TypeError, match=f"'{name}' cannot be a field"):
+        cls()

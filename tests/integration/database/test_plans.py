@@ -78,7 +78,7 @@ PLANS = {
             "release": (mysql.RELEASE.format(ids="%s, %s"), (1, 2)),
             "renew": (mysql.RENEW.format(ids="%s, %s"), (1, 1, 2)),
             "rescue": (mysql.LOST, ("q", 10)),
-            "queues": (mysql.QUEUES, ()),
+            "queues": (mysql.NEXT_QUEUE, ("a",)),
             "next due": (mysql.NEXT_DUE, ("q",)),
         },
         lambda plan: "'ALL'" in plan or "'index'" in plan or "filesort" in plan,

@@ -38,7 +38,7 @@ async def client(redis_url: str, redis_prefix: str) -> AsyncIterator[Redis]:
     client = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, max_connections=20, decode_responses=True))
     redis_manager.bind(client, redis_prefix)
     yield client
-    redis_manager.unbind()
+    redis_manager.unbind(client, redis_prefix)
     await client.aclose()
 
 
@@ -96,5 +96,5 @@ async def test_a_redis_that_is_away_is_told_as_such(unused_tcp_port: int) -> Non
         with pytest.raises(UnavailableError, match="rate limit 'key': Redis"):
             await RedisWindow(1, 60).take("key")
     finally:
-        redis_manager.unbind()
+        redis_manager.unbind(client, "")
         await client.aclose()
