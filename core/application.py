@@ -86,7 +86,7 @@ class Application:
 
     @cached_property
     def failures(self) -> FailureStore:
-        from core.database.failures import DatabaseFailureStore
+        from core.queue.failures import DatabaseFailureStore
 
         return DatabaseFailureStore(self.database)
 
