@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+import inspect
+from collections.abc import Awaitable, Callable
 from functools import partial
-from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, TypeAlias
 
 from core.errors import EnvelopeError, JobError, JobTimeoutError, MaxTriesExceededError
 from core.job import Job, job_name
 from core.observability.events import Events, JobStarted
 from core.queue.envelope import job_of, load_job, read_envelope
 from core.queue.registry import JobRegistry
-from core.queue.state import FetchedJob
+from core.queue.state import FetchedJob, Lease
 from core.queue.worker.limits import LimitRules, Limits
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
 from core.queue.worker.retry import decide
+from core.queue.worker.thread_runner import OverranError, ThreadRunner
 
-_log = logging.getLogger("routemq.queue.worker")
+UsersCall: TypeAlias = Callable[[], Awaitable[None] | None]
+
+HOOK_TIMEOUT = 60.0
+"""Seconds that a `failed()` may take."""
 
 
 class Executor:
@@ -34,14 +36,12 @@ class Executor:
         self._registry = registry
         self._rules = rules
         self._events = events
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job")
-        self._free_threads = asyncio.Semaphore(threads)
-        self._in_threads: set[str] = set()  # ids of the jobs that threads run
+        self._threads = ThreadRunner(threads)
 
     @property
     def has_busy_threads(self) -> bool:
-        """Whether a thread still runs a job; it would keep the process from ending."""
-        return bool(self._in_threads)
+        """Whether a thread still runs a job or a hook; it would keep the process from ending."""
+        return bool(self._threads.running)
 
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
@@ -53,10 +53,15 @@ class Executor:
         limits = self._rules.of(job)
         if fetched.attempts > limits.max_tries:
             return Failed(_used_up(fetched, limits), job)
-        return await self._try(job, fetched.attempts, limits)
+        return await self._try(job, fetched.lease, limits)
+
+    async def call_hook(self, job: Job, exception: Exception) -> None:
+        """Call a job's `failed()`, for HOOK_TIMEOUT at most. Raises what it raises."""
+        key = Lease(job.job_id, job.queue, "failed()")
+        await self._call(partial(job.failed, exception), job, key, HOOK_TIMEOUT)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _load(self, fetched: FetchedJob) -> Job:
         job = load_job(read_envelope(fetched.payload), self._registry)
@@ -66,56 +71,46 @@ class Executor:
     def _started(self, fetched: FetchedJob, name: str) -> None:
         self._events.emit(JobStarted(fetched.job_id, name, fetched.queue, fetched.attempts))
 
-    async def _try(self, job: Job, attempts: int, limits: Limits) -> Outcome:
-        run = _run if iscoroutinefunction(job.handle) else self._run_in_thread
+    async def _try(self, job: Job, lease: Lease, limits: Limits) -> Outcome:
         try:
-            await run(job, limits.timeout)
-        except asyncio.CancelledError as error:
+            await self._call(job.handle, job, lease, limits.timeout)
+        except BaseException as error:  # a job may raise whatever it likes, and must not take its worker along
             if _is_being_cancelled():
-                return Abandoned() if job.job_id in self._in_threads else Released()
-            return decide(job, _as_job_error(job, error), attempts, limits)
-        except Exception as error:
-            return decide(job, error, attempts, limits)
-        except SystemExit as error:
-            return decide(job, _as_job_error(job, error), attempts, limits)
+                return Abandoned() if lease in self._threads.running else Released()
+            return decide(job, as_exception(error), job.attempts, limits)
         return Completed()
 
-    async def _run_in_thread(self, job: Job, timeout: float) -> None:
-        """Run `handle` in a thread. One that takes too long is waited for all the same: it cannot be stopped,
-        and given back it would run beside itself."""
-        running = await self._start_thread(job)
-        done, _ = await asyncio.wait({running}, timeout=timeout or None)
-        if not done:
-            _log.warning(
-                "%r runs in a thread beyond its timeout of %g s; its slot is held until it returns",
-                job,
-                timeout,
-            )
-            await asyncio.wait({running})
-            raise _timed_out(job, timeout)
-        running.result()
-
-    async def _start_thread(self, job: Job) -> asyncio.Future[Any]:
-        await self._free_threads.acquire()  # here and not in the pool, lest the wait counts towards the timeout
-        self._in_threads.add(job.job_id)
-        running = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, job.handle)
-        running.add_done_callback(partial(self._thread_ended, job.job_id))
-        return running
-
-    def _thread_ended(self, job_id: str, running: asyncio.Future[Any]) -> None:
-        self._in_threads.discard(job_id)
-        self._free_threads.release()
-        if not running.cancelled():
-            running.exception()  # retrieved, so that an abandoned one is not reported as unseen
+    async def _call(self, call: UsersCall, job: Job, key: Lease, timeout: float) -> None:
+        """Await a coroutine function; run any other in a thread, and await what that may return."""
+        if _is_coroutine_function(call):
+            result = call()
+        else:
+            try:
+                result = await self._threads.run(call, key, timeout)
+            except OverranError:
+                raise _timed_out(job, timeout) from None
+        await _within(timeout, result, job)
 
 
-async def _run(job: Job, timeout: float) -> None:
+def as_exception(error: BaseException) -> Exception:
+    """An error that can be recorded: as it is, or wrapped where it would end a program (SystemExit, …)."""
+    if isinstance(error, Exception):
+        return error
+    wrapped = JobError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+async def _within(timeout: float, result: Any, job: Job) -> None:
+    """Await what a call returned, where that is something to await."""
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(f"{job_name(type(job))}: a handle() or failed() with `yield` in it does not run; take it out.")
+    if not inspect.isawaitable(result):
+        return
     scope = asyncio.timeout(timeout or None)
     try:
         async with scope:
-            result = job.handle()
-            if result is not None:
-                await result
+            await result
     except TimeoutError:
         if not scope.expired():
             raise  # the job's own
@@ -123,16 +118,14 @@ async def _run(job: Job, timeout: float) -> None:
         raise _timed_out(job, timeout)
 
 
+def _is_coroutine_function(call: UsersCall) -> bool:
+    return inspect.iscoroutinefunction(call.func if isinstance(call, partial) else call)
+
+
 def _is_being_cancelled() -> bool:
     """Whether somebody cancelled this task, and not the job itself raised CancelledError."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _as_job_error(job: Job, error: BaseException) -> JobError:
-    wrapped = JobError(f"{job_name(type(job))} raised {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
 
 
 def _timed_out(job: Job, timeout: float) -> JobTimeoutError:
@@ -144,6 +137,7 @@ def _timed_out(job: Job, timeout: float) -> JobTimeoutError:
 
 def _used_up(fetched: FetchedJob, limits: Limits) -> MaxTriesExceededError:
     return MaxTriesExceededError(
-        f"The job was started {fetched.attempts - 1} times of {limits.max_tries} without reporting back: its worker "
-        f"died or lost its lease each time. Look at the workers' logs for what kills them before you retry it."
+        f"The job was started {fetched.attempts - 1} times, and {limits.max_tries} are allowed. Its last try either "
+        f"never reported back, as its worker died or lost its lease, or failed while more tries were allowed. Look at "
+        f"the workers' logs for this job id before you retry it."
     )

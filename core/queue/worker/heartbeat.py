@@ -14,7 +14,7 @@ from core.clock import jittered
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.state import Lease
-from core.queue.worker.until_reached import until_reached
+from core.queue.worker.until_reached import until_answered
 
 BEATS_PER_LEASE = 3
 """So that a beat may fail twice before a lease runs out."""
@@ -58,7 +58,7 @@ class Heartbeat:
             await self._driver.ping()
             return frozenset()
 
-        lost = await until_reached(renew, self._events)
+        lost = await until_answered(renew, self._events)
         self.last_success = time.monotonic()
         for job_id in lost:
             if self._held.get(job_id) == asked[job_id]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from core.errors import EnvelopeError, PermanentError
+from core.errors import MessageError, PermanentError
 from core.job import Job
 from core.queue.worker.limits import Limits
 from core.queue.worker.outcome import Failed, Retry
@@ -13,8 +13,11 @@ _log = logging.getLogger("routemq.queue.retry")
 
 
 def decide(job: Job, exception: Exception, attempts: int, limits: Limits) -> Retry | Failed:
-    """Another try, unless the error is permanent, the tries are used up, or the job says no."""
-    if isinstance(exception, PermanentError | EnvelopeError) or attempts >= limits.max_tries:
+    """Another try, unless the error is permanent, the tries are used up, or the job says no.
+
+    A recorded message that still does not fit its route (MessageError) would not fit it the next time either.
+    """
+    if isinstance(exception, PermanentError | MessageError) or attempts >= limits.max_tries:
         return Failed(exception, job)
     if not _wants_retry(job, exception):
         return Failed(exception, job)
@@ -25,6 +28,6 @@ def _wants_retry(job: Job, exception: Exception) -> bool:
     """A `should_retry` that raises counts as a yes: the tries are bounded, and giving up early loses work."""
     try:
         return job.should_retry(exception)
-    except Exception:
-        _log.exception("should_retry() of %r raised; the job is tried again", job)
+    except (Exception, SystemExit):
+        _log.exception("should_retry() of job %s raised; the job is tried again", job.job_id)
         return True
