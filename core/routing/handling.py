@@ -170,7 +170,7 @@ class MessageHandler:
         self._events.emit(event)
 
 
-_STORE = "what messages need"
+_STORE = "store that messages need"
 
 # `exit()` in a controller must not take the router with it, and a controller that lets slip the cancellation
 # of something of its own has failed. `_is_stopping` tells that apart from our own stop; a message cut short by
