@@ -172,11 +172,11 @@ class MessageHandler:
 
 _STORE = "store that messages need"
 
-# `exit()` in a controller must not take the router with it, and a controller that lets slip the cancellation
-# of something of its own has failed. `_is_stopping` tells that apart from our own stop; a message cut short by
-# the latter has not failed, whatever the controller makes of it: the broker delivers it again.
-
 
 def _is_stopping() -> bool:
+    """Whether we are being stopped, and not the controller let slip the cancellation of something of its own.
+
+    A message cut short by our stop has not failed, whatever the controller makes of it: it is delivered again.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
