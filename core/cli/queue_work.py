@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from core.cli.numbers import at_least_one, megabytes, seconds, some_seconds
 from core.cli.running import connection_option, run_in_application, start_timeout_option
 from core.errors import SettingError
 from core.queue.worker.options import WorkerOptions
@@ -28,20 +27,16 @@ class QueueOrderType(click.ParamType[QueueOrder]):
             self.fail(str(error), param, ctx)
 
 
-at_least_one = click.IntRange(min=1)
-positive = click.FloatRange(min=0, min_open=True)
-
-
 @click.command()
 @click.option("--queue", "queues", type=QueueOrderType(), help="`a,b`: b where a is empty; `a=3,b=1`: by weight.")
 @connection_option
 @click.option("--concurrency", type=at_least_one, help="Jobs side by side. Default: QUEUE_CONCURRENCY.")
-@click.option("--sleep", type=positive, help="Seconds between polls while idle. Default: QUEUE_SLEEP.")
+@click.option("--sleep", type=some_seconds, help="Seconds between polls while idle. Default: QUEUE_SLEEP.")
 @click.option("--max-jobs", type=at_least_one, help="Stop after so many jobs.")
-@click.option("--max-time", type=positive, help="Stop after so many seconds.")
+@click.option("--max-time", type=some_seconds, help="Stop after so many seconds.")
 @click.option("--max-tries", type=at_least_one, help="Tries of each job; wins over the job's own.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds for each try; wins over the job's own. 0: none.")
-@click.option("--memory", type=positive, help="Stop beyond so many MB.")
+@click.option("--timeout", type=seconds, help="Seconds for each try; wins over the job's own. 0: none.")
+@click.option("--memory", type=megabytes, help="Stop beyond so many MB.")
 @click.option("--stop-when-empty", is_flag=True, help="Stop when no job is available or executing.")
 @click.option("--once", is_flag=True, help="Run one job, if there is one, and stop.")
 @start_timeout_option
@@ -58,17 +53,12 @@ def queue_work(
 
     settings = load_settings()
     options = _options(settings, given)
-    stuck = run_in_application(
+    run_in_application(
         lambda app: run_worker(
             app, options, connection=connection, max_tries=max_tries, timeout=timeout, start_timeout=start_timeout
         ),
         settings,
     )
-    if stuck:
-        # Python would wait for these threads before it ends; their jobs run again after their leases.
-        logging.getLogger("routemq").warning("ending although a thread still runs a job; it runs again after its lease")
-        logging.shutdown()
-        os._exit(0)
 
 
 def _options(settings: Settings, given: dict[str, Any]) -> WorkerOptions:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
@@ -25,6 +24,7 @@ from core.observability.events import (
     MessageReceived,
     SubscriptionRefused,
 )
+from core.tasks import unless
 
 _log = logging.getLogger("routemq.mqtt")
 
@@ -170,7 +170,7 @@ class MqttClient:
             self._backoff.reset()
         delay = self._backoff.next()
         self._report(loss, delay)
-        await self._unless_quiet(self._clock.sleep(delay))
+        await unless(self._quiet, self._clock.sleep(delay))
 
     async def _connect_and_receive(self) -> Loss:
         self._connected_at = None
@@ -179,7 +179,7 @@ class MqttClient:
         try:
             connection = await self._new_connection()
             acknowledger = self._acknowledge_on(connection)
-            if not await self._unless_quiet(self._open(connection)):
+            if not await unless(self._quiet, self._open(connection)):
                 return Loss("stopped")
             return await connection.lost()
         except (aiomqtt.MqttError, SettingError, ValueError) as error:
@@ -237,19 +237,6 @@ class MqttClient:
             elif code.value < subscription.qos:
                 _log.warning(_GRANTED_LESS, self._options.address, subscription.topic_filter)
         return refused
-
-    async def _unless_quiet(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Await `work`, or give it up when `quiet()` is called; whether it came to its end."""
-        task = asyncio.ensure_future(work)
-        quiet = asyncio.ensure_future(self._quiet.wait())
-        try:
-            await asyncio.wait([task, quiet], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
-            return task.done()
-        finally:
-            quiet.cancel()
-            task.cancel()
 
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ They are programs of their own, not forks, so that they inherit no connection, l
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from contextlib import suppress
 
 from core.clock import Backoff
 from core.observability.events import Events, ProcessDied, ProcessStarted
+
+_log = logging.getLogger("routemq")
 
 STEADY = 30.0
 """Seconds after which a process counts as started well, and its next restart is prompt again."""
@@ -41,7 +44,8 @@ class SharedProcesses:
         if self._watchers:
             await asyncio.wait(self._watchers, timeout=grace)
         for process in self._running.values():
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
         await asyncio.gather(*self._watchers)
 
     def signal_stop(self) -> None:
@@ -53,7 +57,13 @@ class SharedProcesses:
         backoff = Backoff(0.5, 30.0)
         while not self._stopping.is_set():
             started = asyncio.get_running_loop().time()
-            process = await self._spawn(number)
+            try:
+                process = await self._spawn(number)
+            except OSError as error:  # out of memory, of files or of processes: that may pass
+                delay = backoff.next()
+                _log.error("cannot start shared process %d: %s; trying again in %.1f s", number, error, delay)
+                await self._pause(delay)
+                continue
             code = await process.wait()
             del self._running[number]
             if asyncio.get_running_loop().time() - started > STEADY:
@@ -61,9 +71,12 @@ class SharedProcesses:
             if not self._stopping.is_set():
                 delay = backoff.next()
                 self._events.emit(ProcessDied(f"shared process {number}", process.pid, code, delay))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(delay):
-                        await self._stopping.wait()
+                await self._pause(delay)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _spawn(self, number: int) -> Process:
         # A session of its own: Ctrl-C reaches it through us alone. The pipe closes when we die, however we do.
@@ -71,5 +84,6 @@ class SharedProcesses:
         self._running[number] = process
         self._events.emit(ProcessStarted(f"shared process {number}", process.pid))
         if self._stopping.is_set():
-            process.terminate()
+            with suppress(ProcessLookupError):
+                process.terminate()
         return process

@@ -9,6 +9,7 @@ from core.application import Application
 from core.observability.health import showing_health
 from core.queue.worker.options import WorkerOptions
 from core.roles.signals import on_stop_signal
+from core.roles.stores import refuse_memory
 
 
 async def run_worker(
@@ -19,11 +20,9 @@ async def run_worker(
     max_tries: int | None = None,
     timeout: float | None = None,
     start_timeout: float | None = None,
-) -> bool:
-    """Wait for the stores, then work until a signal or an option ends it.
-
-    Returns whether a thread still runs a job: such a process does not end by itself.
-    """
+) -> None:
+    """Wait for the stores, then work until a signal or an option ends it."""
+    refuse_memory(app.settings)
     worker = app.worker(options, connection=connection, max_tries=max_tries, timeout=timeout)
     starting = asyncio.ensure_future(app.wait_until_ready(start_timeout, connection=connection))
 
@@ -35,4 +34,3 @@ async def run_worker(
         await starting
         async with showing_health(app.settings.app.health_file, lambda: worker.is_healthy):
             await worker.run()
-    return worker.has_busy_threads

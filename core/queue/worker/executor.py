@@ -18,6 +18,7 @@ from core.queue.worker.limits import LimitRules, Limits
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
 from core.queue.worker.retry import decide
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
+from core.tasks import is_being_cancelled
 
 UsersCall: TypeAlias = Callable[[], Awaitable[None] | None]
 
@@ -75,7 +76,7 @@ class Executor:
         try:
             await self._call(job.handle, job, lease, limits.timeout)
         except BaseException as error:  # a job may raise whatever it likes, and must not take its worker along
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 return Abandoned() if lease in self._threads.running else Released()
             return decide(job, as_exception(error), job.attempts, limits)
         return Completed()
@@ -120,12 +121,6 @@ async def _within(timeout: float, result: Any, job: Job) -> None:
 
 def _is_coroutine_function(call: UsersCall) -> bool:
     return inspect.iscoroutinefunction(call.func if isinstance(call, partial) else call)
-
-
-def _is_being_cancelled() -> bool:
-    """Whether somebody cancelled this task, and not the job itself raised CancelledError."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _timed_out(job: Job, timeout: float) -> JobTimeoutError:
