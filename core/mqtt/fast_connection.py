@@ -56,7 +56,7 @@ class FastConnection(Connection):
         if self._client.socket() is None:
             return False
         if not self._pubacks:
-            self._loop.call_soon(self._send_pubacks)
+            self._loop.call_soon(self._flush)
         self._pubacks.append(mid)
         return True
 
@@ -126,6 +126,12 @@ class FastConnection(Connection):
         return self._client.socket() is not None
 
     # ── Writing ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _flush(self) -> None:
+        try:
+            self._send_pubacks()
+        except Exception as error:
+            self._break(error)
 
     def _send_pubacks(self) -> None:
         if self._pubacks and self._client.socket() is not None:

@@ -105,6 +105,21 @@ async def test_a_socket_that_breaks_while_pubacks_are_written_is_a_loss(
         assert await again.next_puback() == 1
 
 
+async def test_an_error_of_the_library_while_pubacks_are_written_is_a_loss(
+    broker: ScriptedBroker, fast_5: MqttOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(paho: Client) -> bool:
+        raise RuntimeError("out of order")
+
+    async with running(fast_5, "a", client_id="router", handler=Handler(hold=False)) as it:
+        session = await broker.next_session()
+        with monkeypatch.context() as broken_library:
+            broken_library.setattr(Client, "want_write", broken)
+            session.publish("a", b"x", mid=1)
+            assert "out of order" in (await it.told.next(BrokerLost)).reason
+        await broker.next_session()
+
+
 @pytest.mark.parametrize(
     ("first", "body", "reason"),
     [
