@@ -32,7 +32,8 @@ class MqttSettings(Section):
         le=0xFFFFFFFF,
         description="seconds that the broker keeps our messages while we are away",
     )
-    max_in_flight: int = Field(256, ge=1, le=65535, description="messages at most from arrival to PUBACK")
+    receive: Literal["fast", "stock"] = Field("fast", description="fast, or stock: messages by way of paho-mqtt")
+    max_in_flight: int = Field(1000, ge=1, le=65535, description="messages at most from arrival to PUBACK")
     max_in_flight_bytes: int = Field(67108864, ge=1, description="bytes of payload at most in that span")
     handler_tries: int = Field(3, ge=1, description="tries of a handler before failed_jobs")
     reconnect_min: SomeSeconds = Field(0.5, description="seconds before the first try to reconnect")
@@ -79,6 +80,7 @@ class MqttSettings(Section):
             will=self._will(),
             keepalive=self.keepalive,
             session_expiry=self.session_expiry,
+            receive=self.receive,
             max_in_flight=self.max_in_flight,
             max_in_flight_bytes=self.max_in_flight_bytes,
             reconnect_min=self.reconnect_min,

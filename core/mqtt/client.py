@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
@@ -13,6 +14,7 @@ from core.clock import Backoff, Clock, SystemClock
 from core.errors import BrokerRefusedError, BrokerUnavailableError, SettingError
 from core.mqtt.acknowledger import Acknowledger
 from core.mqtt.connection import SESSION_TAKEN_OVER, Connection, Loss
+from core.mqtt.fast_connection import FastConnection, obstacle
 from core.mqtt.intake import Intake
 from core.mqtt.message import IncomingMessage, MessageProperties, Subscription
 from core.mqtt.options import MqttOptions
@@ -35,6 +37,8 @@ _SHORT_LIVES = 3
 _DISCONNECT_TIMEOUT = 2.0  # seconds
 
 _GRANTED_LESS = "MQTT broker at %s grants only QoS 0 for %s: messages may be lost; see its configuration"
+
+_NOT_FAST = "receiving by way of paho, which is slower: %s; install the versions in requirements.lock"
 
 _REMEDIES = {
     0x84: "Set MQTT_PROTOCOL=3.1.1, or use a broker that speaks MQTT 5.",
@@ -64,7 +68,7 @@ class MqttClient:
         *,
         client_id: str,
         subscriptions: Sequence[Subscription],
-        handle: Callable[[IncomingMessage], Awaitable[None]],
+        handle: Callable[[IncomingMessage], Coroutine[Any, Any, None]],
         events: Events,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
@@ -81,6 +85,7 @@ class MqttClient:
             max_bytes=options.max_in_flight_bytes,
             on_room=self._resume,
         )
+        self._connection_type = _connection_type(options)
         self._connection: Connection | None = None
         self._start_over = asyncio.Event()  # connected for the first time, refused, or stopped before
         self._quiet = asyncio.Event()
@@ -194,7 +199,7 @@ class MqttClient:
 
     async def _new_connection(self) -> Connection:
         tls = self._options.tls
-        return Connection(
+        return self._connection_type(
             self._options,
             self._client_id,
             tls=await asyncio.to_thread(tls.context) if tls else None,
@@ -306,6 +311,16 @@ class MqttClient:
     def _lifetime(self) -> float:
         """Seconds for which the last connection was one; 0 if it never was."""
         return 0.0 if self._connected_at is None else self._clock.monotonic() - self._connected_at
+
+
+def _connection_type(options: MqttOptions) -> type[Connection]:
+    if options.receive == "stock" or options.transport == "websockets":
+        return Connection
+    in_the_way = obstacle()
+    if in_the_way:
+        _log.warning(_NOT_FAST, in_the_way)
+        return Connection
+    return FastConnection
 
 
 def _reason_code(error: Exception) -> int | None:
