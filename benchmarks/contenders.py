@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from benchmarks.environments import HERE, pinned
 
 
+NEVER = "$^"
+
+
 @dataclass(frozen=True)
 class Contender:
     name: str
@@ -18,8 +21,8 @@ class Contender:
     """How many a worker row loads in a full run."""
     ways: frozenset[str] = frozenset({"one"})
     """What its dispatch can do: one by one, a hundred tasks at a time, bulk."""
-    quick: bool = True
-    """Whether it takes part in `--quick`, which has no time for all."""
+    quick: str = ""
+    """A regular expression: the rows of `--quick` that it takes part in, for which all have no time."""
 
     @property
     def is_ours(self) -> bool:
@@ -48,18 +51,27 @@ OURS = Contender(
 )
 
 PEERS = (
-    Contender("dramatiq", "dramatiq", "1 process, 8 threads (its defaults)", ("redis",)),
+    Contender("dramatiq", "dramatiq", "1 process, 8 threads (its defaults)", ("redis",), quick="worker|one"),
     Contender(
         "taskiq",
         "taskiq",
         "1 process, 100 at a time, uvloop, acknowledged when saved",
         ("redis",),
         ways=_ways("hundred"),
+        quick="worker|hundred",
     ),
-    Contender("arq", "arq", "100 at a time, uvloop, no results kept", ("redis",), ways=_ways("hundred")),
-    Contender("saq", "saq", "100 at a time, 2 tries", ("redis",), quick=False, ways=_ways("hundred")),
-    Contender("celery", "celery", "prefork, 2 processes, acks late", ("redis",), jobs=5_000, quick=False),
-    Contender("streaq", "streaq", "100 at a time, uvloop", ("redis",), jobs=5_000, ways=_ways("hundred", "bulk")),
+    Contender("arq", "arq", "100 at a time, uvloop, no results kept", ("redis",), ways=_ways("hundred"), quick=NEVER),
+    Contender("saq", "saq", "100 at a time, 2 tries", ("redis",), quick=NEVER, ways=_ways("hundred")),
+    Contender("celery", "celery", "prefork, 2 processes, acks late", ("redis",), jobs=5_000, quick=NEVER),
+    Contender(
+        "streaq",
+        "streaq",
+        "100 at a time, uvloop",
+        ("redis",),
+        jobs=5_000,
+        ways=_ways("hundred", "bulk"),
+        quick="hundred|bulk",
+    ),
     Contender(
         "rq",
         "rq",
@@ -68,7 +80,7 @@ PEERS = (
         at_least_once=False,
         jobs=2_000,
         ways=_ways("bulk"),
-        quick=False,
+        quick=NEVER,
     ),
     Contender(
         "RouteMQ-PyPI",
@@ -88,7 +100,7 @@ PEERS = (
         jobs=20_000,
     ),
     Contender("awa-pg", "awa", "200 workers", ("postgresql",), ways=_ways("hundred", "bulk")),
-    Contender("oban", "oban", "200 at a time", ("postgresql",), ways=_ways("hundred", "bulk"), quick=False),
+    Contender("oban", "oban", "200 at a time", ("postgresql",), ways=_ways("hundred", "bulk"), quick=NEVER),
     Contender(
         "procrastinate",
         "procrastinate",
@@ -112,6 +124,7 @@ PEERS = (
         ("redis", "postgresql", "sqlite"),
         jobs=1_000,
         ways=_ways("bulk"),
+        quick="one|bulk|sqlite",
     ),
 )
 

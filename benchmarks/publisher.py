@@ -1,6 +1,6 @@
 """Publishes numbered JSON messages of 100 bytes at QoS 1, faster than any client reads them.
 
-`python publisher.py HOST PORT FIRST END [SUFFIX…]` publishes these numbers; `… --seconds S --ahead N TALLY` goes on
+`python -m benchmarks.publisher HOST PORT FIRST END [SUFFIX…]` publishes these numbers; `… --seconds S --ahead N TALLY` goes on
 for S seconds, at most N messages ahead of what the tally says is done, and prints how many it published.
 """
 
@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import argparse
 import socket
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "inside"))
-
-from tally import Tally
+from benchmarks.inside.tally import Tally
 
 WINDOW = 4000  # without their PUBACK at most
 BATCH = 100

@@ -80,13 +80,13 @@ class Servers:
 
     @cached_property
     def postgres(self) -> PostgresDatabases:
-        return self._databases(Postgres(), PostgresDatabases)
+        return PostgresDatabases(self._start(Postgres()).url)
 
     @cached_property
     def mysql(self) -> MysqlDatabases:
         if not MysqlProcess.program:
             raise StoreMissing("neither mariadbd nor mysqld is on PATH")
-        return self._databases(MysqlProcess(), MysqlDatabases)
+        return MysqlDatabases(self._start(MysqlProcess()).url)
 
     @contextmanager
     def store(self, kind: str, directory: Path) -> Iterator[str]:
@@ -117,16 +117,9 @@ class Servers:
         finally:
             server.close()
 
-    def versions(self) -> dict[str, str]:
-        programs = {"redis": RedisProcess.program, "mosquitto": MosquittoProcess.program, "mysql": MysqlProcess.program}
-        return {name: program or "not on PATH" for name, program in programs.items()}
-
     def _start(self, server: Process) -> Process:
         self._stack.callback(server.close)
         return server.start()
-
-    def _databases(self, server: Any, databases: Callable[[str], Any]) -> Any:
-        return databases(self._start(server).url)
 
 
 def _database(databases: Any, scheme: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
+from importlib import import_module
 from inspect import iscoroutinefunction
 from itertools import islice
 from time import monotonic
@@ -23,9 +24,7 @@ LEFT_TRIES, LEFT_PAUSE = 50, 0.1  # seconds; completions may be written a little
 
 
 def peer() -> Any:
-    import peer
-
-    return peer
+    return import_module("peer")
 
 
 async def one(numbers: Iterable[int]) -> None:
@@ -79,10 +78,12 @@ async def left(expected: int) -> int:
     """How many jobs the store holds, once it is as many as expected, or after a while."""
     ask = _awaitable(peer().left)
     async with _session():
+        found: int = await ask()
         for _ in range(LEFT_TRIES):
-            if (found := await ask()) == expected:
+            if found == expected:
                 break
             await asyncio.sleep(LEFT_PAUSE)
+            found = await ask()
         return found
 
 

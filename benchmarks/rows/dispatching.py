@@ -6,7 +6,7 @@ from functools import partial
 
 from benchmarks.contenders import OURS, PEERS, Contender
 from benchmarks.row import Entry, Figures, Row
-from benchmarks.rows.workers import STORES
+from benchmarks.rows.workers import STORES, takes_part
 from benchmarks.stage import Stage
 
 RATE = "dispatches/s"
@@ -32,7 +32,7 @@ def _entries(store: str, way: str) -> tuple[Entry, ...]:
             each.name,
             each,
             partial(dispatch, each, store, way),
-            quick=each.quick and (way == "bulk" or store == "redis") and store != "mysql",
+            quick=takes_part(each, f"dispatch-{way}-{store}") and (way == "bulk" or store == "redis"),
         )
         for each in (OURS, *PEERS)
         if store in each.stores and way in each.ways

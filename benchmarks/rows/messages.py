@@ -12,7 +12,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from benchmarks.contenders import OURS, RECEIVERS, Contender
-from benchmarks.environments import HERE
+from benchmarks.environments import ROOT
 from benchmarks.publisher import Publisher
 from benchmarks.row import Entry, Figures, Row
 from benchmarks.stage import Failed, Performance, Stage, resident, until
@@ -29,8 +29,8 @@ def _broker(address: str) -> tuple[str, int]:
 
 def publish(address: str, *arguments: object) -> str:
     """In a process of its own; what it printed."""
-    command = [sys.executable, str(HERE / "publisher.py"), *map(str, _broker(address)), *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+    command = [sys.executable, "-m", "benchmarks.publisher", *map(str, _broker(address)), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600).stdout
 
 
 def probe(place: Performance, address: str, number: int, process: subprocess.Popen[bytes]) -> None:
@@ -57,7 +57,7 @@ def our_router(place: Performance, broker: str, controller: str, routes: int = 1
 
 
 def to_handler(contender: Contender, stage: Stage) -> Figures:
-    messages = stage.size(contender.jobs, contender.jobs // 5)
+    messages = stage.size(contender.jobs, contender.jobs // 10)
     if contender is ROUTER:
         return routed(stage, messages, 1)
     with stage.performance(contender, "mqtt", messages + 1) as place, place.running() as process:
