@@ -39,11 +39,6 @@ class Executor:
         self._events = events
         self._threads = ThreadRunner(threads)
 
-    @property
-    def has_busy_threads(self) -> bool:
-        """Whether a thread still runs a job or a hook; it would keep the process from ending."""
-        return bool(self._threads.running)
-
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
             job = self._load(fetched)

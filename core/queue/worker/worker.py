@@ -57,11 +57,6 @@ class Worker:
         """Whether the store has answered within the last lease."""
         return time.monotonic() - self._heartbeat.last_success < self._options.lease
 
-    @property
-    def has_busy_threads(self) -> bool:
-        """Whether a thread still runs a job; it keeps the process from ending by itself."""
-        return self._executor.has_busy_threads
-
     def stop(self) -> None:
         if self._asked_to_stop:
             self._at_once.set()
