@@ -54,18 +54,20 @@ class Run:
             result.error = result.error or "no time left for it in --quick"
         else:
             begun = time.monotonic()
-            self._attempt(entry, result)
-            said = result.error or ", ".join(f"{value:,.5g} {unit}" for unit, value in result.runs[-1].items())
+            said = self._attempt(entry, result)
             note(f"{row.name:24} {entry.label:18} {said}  [{time.monotonic() - begun:.1f} s]")
 
-    def _attempt(self, entry: Entry, result: Result) -> None:
-        result.error = None
+    def _attempt(self, entry: Entry, result: Result) -> str:
         try:
-            result.runs.append(entry.run(self._stage))
+            figures = entry.run(self._stage)
         except (Failed, StoreMissing, EnvironmentFailed) as error:
             result.error = str(error)
         except Exception as error:  # one contender's failure is a line of the table, not the end of the run
             result.error = f"{type(error).__name__}: {error}"
+        else:
+            result.runs.append(figures)
+            return ", ".join(f"{value:,.5g} {unit}" for unit, value in figures.items())
+        return result.error
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from benchmarks.rows.growth import GROWTH, IDLE_MB
 from benchmarks.rows.pickup import P50, P99
 
 
-def against(row: str, *peers: str, at_least_once: bool = True) -> Callable[[Medians], float | None]:
+def against(row: str, *peers: str) -> Callable[[Medians], float | None]:
     """Ours over the best peer, or the best of those named."""
-    return lambda medians: ratio(medians.of(row), medians.best(row, *peers, at_least_once=at_least_once))
+    return lambda medians: ratio(medians.of(row), medians.best(row, *peers))
 
 
 def figure(row: str, label: str = "RouteMQ", unit: str | None = None) -> Callable[[Medians], float | None]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from benchmarks.environments import HERE, pinned
 
-
 NEVER = "$^"
 
 

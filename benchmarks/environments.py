@@ -37,13 +37,6 @@ class Environments:
             raise EnvironmentFailed(self._failures[folder])
         return CACHE / folder / "bin" / "python"
 
-    def versions(self, folder: str) -> dict[str, str]:
-        """What is installed: package → version."""
-        if folder in self._failures:
-            return {}
-        listed = _pip(CACHE / folder, "freeze").stdout
-        return dict(line.split("==", 1) for line in listed.splitlines() if "==" in line)
-
     def _make(self, folder: str) -> None:
         target, lock = CACHE / folder, requirements(folder)
         recorded = target / "installed.txt"
@@ -52,9 +45,10 @@ class Environments:
             return
         print(f"installing {folder}", file=sys.stderr)
         shutil.rmtree(target, ignore_errors=True)
-        subprocess.run([self.base, "-m", "venv", "--without-pip", target], check=True)
         options = ["--no-deps", "--require-hashes"] if folder == "ours" else []
-        done = _pip(target, "install", "--quiet", *options, "-r", str(lock))
+        done = _run(self.base, "-m", "venv", "--without-pip", str(target))
+        if not done.returncode:
+            done = _install(target, *options, "-r", str(lock))
         if done.returncode:
             self._failures[folder] = f"cannot be installed: {_last_line(done.stderr)}"
         else:
@@ -81,14 +75,18 @@ def find_python() -> str:
 
 def _version(python: str) -> tuple[int, int]:
     code = "import sys, venv; print(*sys.version_info[:2])"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    done = _run(python, "-c", code)
     return (0, 0) if done.returncode else (int(done.stdout.split()[0]), int(done.stdout.split()[1]))
 
 
-def _pip(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _install(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # The pip of the Python that runs us works on the other environment: making one in each costs seconds.
-    command = [sys.executable, "-m", "pip", "--python", str(target / "bin" / "python"), "--disable-pip-version-check"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    pip = [sys.executable, "-m", "pip", "--python", str(target / "bin" / "python"), "--disable-pip-version-check"]
+    return _run(*pip, "install", "--quiet", *arguments)
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _last_line(text: str) -> str:

@@ -1,7 +1,8 @@
 """Publishes numbered JSON messages of 100 bytes at QoS 1, faster than any client reads them.
 
-`python -m benchmarks.publisher HOST PORT FIRST END [SUFFIX…]` publishes these numbers; `… --seconds S --ahead N TALLY` goes on
-for S seconds, at most N messages ahead of what the tally says is done, and prints how many it published.
+`python -m benchmarks.publisher HOST PORT FIRST END` publishes these numbers. With `--seconds S --ahead N --tally
+FILE` it goes on for S seconds, at most N messages ahead of what the tally says is done, and prints how many it
+published.
 """
 
 from __future__ import annotations

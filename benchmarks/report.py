@@ -104,11 +104,12 @@ def _line(result: Result, units: list[str], ours: float | None) -> list[str]:
     values = [_spread(result, unit) for unit in units] if result.runs else _blank(result, units)
     compared = "" if result.label == "RouteMQ" or ours is None else figure(ratio(ours, result.median()), "x")
     once = "yes" if contender.at_least_once else "no"
-    return [result.label, contender.version, once, *values, compared, contender.setup]
+    failure = f" (a run failed: {result.error})".replace("|", "/") if result.runs and result.error else ""
+    return [result.label, contender.version, once, *values, compared, contender.setup + failure]
 
 
 def _blank(result: Result, units: list[str]) -> list[str]:
-    return [f"failed: {result.error}".replace("|", "/"), *[""] * (len(units) - 1)]
+    return [f"not measured: {result.error}".replace("|", "/"), *[""] * (len(units) - 1)]
 
 
 def _spread(result: Result, unit: str) -> str:

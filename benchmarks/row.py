@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TypeAlias
@@ -79,20 +79,12 @@ class Medians:
     def of(self, row: str, label: str = "RouteMQ", unit: str | None = None) -> float | None:
         return next((each.median(unit) for each in self._results.get(row, []) if each.label == label), None)
 
-    def best(self, row: str, *labels: str, at_least_once: bool = True) -> float | None:
-        """Of the peers (all of them, or those named): the ratios are against peers that are at least once."""
+    def best(self, row: str, *labels: str) -> float | None:
+        """Of the peers named; of all that are at least once, where none is."""
         peers = [each for each in self._results.get(row, []) if each.label != "RouteMQ"]
-        counted = (
-            [each for each in peers if each.label in labels]
-            if labels
-            else [each for each in peers if each.contender.at_least_once or not at_least_once]
-        )
+        counted = [each for each in peers if (each.label in labels if labels else each.contender.at_least_once)]
         return max((value for each in counted if (value := each.median()) is not None), default=None)
 
 
 def ratio(value: float | None, other: float | None) -> float | None:
     return None if value is None or not other else value / other
-
-
-def by_label(results: list[Result]) -> Mapping[str, Result]:
-    return {each.label: each for each in results}

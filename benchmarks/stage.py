@@ -75,7 +75,7 @@ class Performance:
 
     @contextmanager
     def running(self, *command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process of the contender (by default, its worker), told to end at the end of the block."""
+        """A process of the contender (by default, its worker), which ends with the block."""
         log = self.directory / f"{len(list(self.directory.iterdir()))}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -147,12 +147,9 @@ def until(condition: Callable[[], bool], what: str, patience: float = 180.0) -> 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
+    """At once, with its children: what it did is verified by now, and some take seconds to stop."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # what it left behind
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

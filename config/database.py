@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from core.settings import Section
+
+ROOT = Path(__file__).absolute().parents[1]
+"""Where main.py is."""
+_RELATIVE = re.compile(r"^(sqlite(?:\+aiosqlite)?:///)(?=[^/:?])(?!file:)", re.IGNORECASE)
 
 
 class DatabaseSettings(Section):
@@ -16,6 +22,7 @@ class DatabaseSettings(Section):
     url: str = Field(
         "sqlite+aiosqlite:///storage/routemq.sqlite3",
         repr=False,  # it holds a password
+        validate_default=True,
         description="sqlite:///path, postgresql://user:password@host/name or mysql://user:password@host/name",
     )
     pool_size: PositiveInt = Field(10, description="connections of one process at most")
@@ -24,3 +31,9 @@ class DatabaseSettings(Section):
     sqlite_synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="NORMAL survives a crash of the process, FULL a power cut as well"
     )
+
+    @field_validator("url")
+    @classmethod
+    def _from_main(cls, url: str) -> str:
+        """A relative path of SQLite begins beside main.py: it is one file, wherever a program is started."""
+        return _RELATIVE.sub(lambda found: f"{found[1]}{ROOT}/", url.strip())

@@ -99,6 +99,15 @@ class Application:
 
         return DatabaseFailureStore(self.database)
 
+    def store_name(self, connection: str | None = None) -> str:
+        """What holds the queues of a connection (default: QUEUE_CONNECTION), and where, without passwords."""
+        name = connection or self.settings.queue.connection
+        if name == "redis":
+            from core.redis_client import address
+
+            return f"redis at {address(self.settings.redis)}"
+        return f"the database {self.database.address}" if name == "database" else name
+
     @cached_property
     def queues(self) -> QueueManager:
         options = self.settings.queue
@@ -167,11 +176,15 @@ class Application:
         max_tries: int | None = None,
         timeout: float | None = None,
     ) -> Worker:
-        """A worker of a connection (default: QUEUE_CONNECTION); `max_tries` and `timeout` win over the jobs' own."""
+        """A worker of a connection (default: QUEUE_CONNECTION); `max_tries` and `timeout` win over the jobs' own.
+
+        Raises SettingError for a job class that cannot be run.
+        """
         from core.queue.worker.executor import Executor
         from core.queue.worker.limits import LimitRules, Limits
         from core.queue.worker.worker import Worker
 
+        self.jobs.require_handlers()
         queue = self.settings.queue
         rules = LimitRules(Limits(queue.max_tries, queue.retry_after, queue.timeout), max_tries, timeout)
         executor = Executor(self.jobs, rules, threads=queue.threads, events=self.events)
@@ -262,7 +275,7 @@ async def _reach(pings: Mapping[str, _Ping], timeout: float) -> None:
         while (error := await _failure_of(name, ping, max(give_up_at - clock(), _ANSWER_IN))) is not None:
             delay = backoff.next()
             if clock() + delay > give_up_at:
-                raise error
+                raise type(error)(f"{error} Gave up after {timeout:g} s.") from error
             _log.warning("waiting: %s", error)
             await asyncio.sleep(delay)
 

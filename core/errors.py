@@ -24,6 +24,7 @@ RouteMQError
 ├── BrokerRefusedError           the broker answered, and refused us or a subscription
 ├── MalformedPacketError         the broker sent bytes that are no MQTT; the connection is renewed
 ├── SchemaOutdatedError          the database lacks migrations
+├── SchemaInUseError             a migration is not taken back, as jobs would be deleted with its tables
 └── NotRunningError              dispatch() outside of any Application
 """
 
@@ -124,6 +125,10 @@ class MalformedPacketError(RouteMQError):
 
 class SchemaOutdatedError(RouteMQError):
     """The database lacks migrations, or none was ever run."""
+
+
+class SchemaInUseError(RouteMQError):
+    """A migration is not taken back, as the jobs in its tables would be deleted with them."""
 
 
 class NotRunningError(RouteMQError):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -32,6 +33,11 @@ ANSWER_TIMEOUT = 10.0  # seconds
 CONNECT_TIMEOUT = 5.0  # seconds
 POOL_TIMEOUT = 30.0
 """Seconds to wait for a connection while all of them are in use."""
+
+
+def address(settings: RedisSettings) -> str:
+    """Where the server is, without user and password: for messages."""
+    return _place(parse_url(settings.url.get_secret_value()) if settings.url else settings.address())
 
 
 def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> Redis:
@@ -65,6 +71,9 @@ _REFUSAL = re.compile(
 """Refusals without a class of their own; or, of Redis 6, inside the error of a script."""
 
 
+_REMEDY = "Start it, or correct REDIS_URL (or REDIS_HOST and REDIS_PORT)."
+
+
 @asynccontextmanager
 async def reached(client: Redis, unavailable: type[UnavailableError] = UnavailableError) -> AsyncIterator[None]:
     """Ask a server something within ANSWER_TIMEOUT.
@@ -78,7 +87,7 @@ async def reached(client: Redis, unavailable: type[UnavailableError] = Unavailab
             yield
     except OUT_OF_REACH as error:
         reason = f": {error}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
-        raise unavailable(f"Redis at {_address(client)} gave no answer{reason}") from error
+        raise unavailable(f"Redis at {_address(client)} gave no answer{reason}. {_REMEDY}") from error
     except RedisError as error:
         if not _is_refusal(error):
             raise
@@ -92,5 +101,8 @@ def _is_refusal(error: RedisError) -> bool:
 
 
 def _address(client: Redis) -> str:
-    options = client.connection_pool.connection_kwargs
-    return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+    return _place(client.connection_pool.connection_kwargs)
+
+
+def _place(options: Mapping[str, Any]) -> str:
+    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")

@@ -109,12 +109,36 @@ def _without_login(value: Any) -> Any:
     return re.sub("^(.*?//)?.*@", r"\1***@", value) if isinstance(value, str) else value
 
 
+_WORDS = {
+    "string_pattern_mismatch": "it has a character or a form that cannot be",
+    "string_too_short": "it is too short",
+    "int_parsing": "it is no whole number",
+    "int_from_float": "it is no whole number",
+    "float_parsing": "it is no number",
+    "finite_number": "it is no finite number",
+    "bool_parsing": "it is neither true nor false",
+    "path_not_file": "it is no file that is there",
+    "literal_error": "it must be {expected}",
+    "greater_than": "it must be above {gt}",
+    "greater_than_equal": "it must be {ge} or more",
+    "less_than_equal": "it must be {le} or less",
+    "value_error": "{error}",
+}
+"""What pydantic finds, in words for whoever writes a setting."""
+
+
+def _words(problem: Any) -> str:
+    words = _WORDS.get(problem["type"])
+    limits = {name: f"{value}".removesuffix(".0") for name, value in problem.get("ctx", {}).items()}
+    return words.format(**limits) if words else str(problem["msg"])
+
+
 def _describe(section: type[Section], problem: Any) -> str:
     if not problem["loc"]:
-        return f"{section.__name__}: {problem['msg']}; correct the environment or .env."
+        return f"{section.__name__}: {_words(problem)}; correct the environment or .env."
     field = str(problem["loc"][0])
     name = variable(section, field) if field in section.model_fields else field
     hint = section.model_fields[field].description if field in section.model_fields else None
     value = "***" if "PASSWORD" in name.upper() else repr(_without_login(problem["input"]))
     remedy = f" It is: {hint}." if hint else ""
-    return f"{name}={value} is not usable: {problem['msg']}.{remedy} Correct it in the environment or in .env."
+    return f"{name}={value} is not usable: {_words(problem)}.{remedy} Correct it in the environment or in .env."

@@ -8,7 +8,7 @@ from functools import partial
 from benchmarks.contenders import OURS
 from benchmarks.row import Entry, Figures, Row
 from benchmarks.rows.workers import STORES, throughput
-from benchmarks.stage import Stage, resident
+from benchmarks.stage import PATIENCE, Stage, resident
 
 IDLE = 2.0  # seconds after its first job
 IDLE_MB, GROWTH = "idle MB", "growth %"
@@ -37,7 +37,7 @@ def worker_memory(stage: Stage) -> Figures:
             place.wait_for(0, jobs // 10, worker)
             early = resident(worker.pid)
             place.verb("load", jobs // 10, jobs // 10, jobs)
-            place.wait_for(0, jobs, worker)
+            place.wait_for(0, jobs, worker, max(PATIENCE, jobs / 1000))
             late = resident(worker.pid)
             place.check(0, jobs)
     return {IDLE_MB: idle, GROWTH: (late / early - 1) * 100}

@@ -7,7 +7,7 @@ from functools import partial
 
 from benchmarks.contenders import OURS, PEERS, Contender
 from benchmarks.row import Entry, Figures, Row
-from benchmarks.stage import Failed, Performance, Stage
+from benchmarks.stage import PATIENCE, Failed, Performance, Stage
 from config.queue import QueueSettings
 
 STORES = {"redis": "Redis", "postgresql": "PostgreSQL", "sqlite": "SQLite", "mysql": "MariaDB or MySQL"}
@@ -17,7 +17,7 @@ RATE = "jobs/s"
 def throughput(place: Performance, jobs: int) -> Figures:
     """Of a worker over a store that is loaded with `jobs`."""
     with place.running() as worker:
-        place.wait_for(0, jobs, worker)
+        place.wait_for(0, jobs, worker, max(PATIENCE, jobs / 1000))
         place.check(0, jobs)
     return {RATE: jobs / place.tally.seconds(0, jobs)}
 

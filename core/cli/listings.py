@@ -32,13 +32,13 @@ def route_list(as_json: bool) -> None:
         ]
         print_table(rows, ("pattern", "topic_filter", "qos", "shared", "worker_count", "controller"), as_json)
 
-    run_in_application(work)
+    run_in_application(work, needs_tables=False)
 
 
 @click.command()
 @json_option
 def job_list(as_json: bool) -> None:
-    """List the job classes, with what they set themselves."""
+    """List the job classes, with the options that hold for them: their own, or the configured ones."""
 
     async def work(app: Application) -> None:
         from core.job import job_name
@@ -55,4 +55,4 @@ def job_list(as_json: bool) -> None:
         ]
         print_table(rows, ("job", "queue", "max_tries", "retry_after", "timeout"), as_json)
 
-    run_in_application(work)
+    run_in_application(work, needs_tables=False)

@@ -27,7 +27,7 @@ def migrate(start_timeout: float | None) -> None:
             click.echo(f"applied {revision}", err=True)
         click.echo(f"The database {app.database.address} is up to date.", err=True)
 
-    run_in_application(work)
+    run_in_application(work, needs_tables=False)
 
 
 @click.command()
@@ -44,17 +44,18 @@ def migrate_status(as_json: bool) -> None:
         ]
         print_table(rows, ("revision", "description", "applied"), as_json)
 
-    run_in_application(work)
+    run_in_application(work, needs_tables=False)
 
 
 @click.command()
-def migrate_rollback() -> None:
-    """Take the last migration back."""
+@click.option("--force", is_flag=True, help="Even where jobs, waiting or failed, are deleted with their tables.")
+def migrate_rollback(force: bool) -> None:
+    """Take the last migration back. Its tables are dropped; those that hold jobs only with --force."""
 
     async def work(app: Application) -> None:
         from core.database.migrations import rollback
 
-        revision = await rollback(app.database)
+        revision = await rollback(app.database, force=force)
         click.echo(f"rolled back {revision}" if revision else "There was nothing to roll back.", err=True)
 
     run_in_application(work)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,21 +16,23 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], as_js
     if as_json:
         print_json(rows)
         return
-    print_cells(cells_of(rows, columns), columns)
+    print_cells([[_text(row[column]) for column in columns] for row in rows], columns)
 
 
-def cells_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[list[str]]:
-    """What a table shows of rows: little, however much they hold."""
-    return [[_text(row[column]) for column in columns] for row in rows]
+def count(number: int, noun: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_cells(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+    """A table; in a terminal, each row is one of its lines, and what is cut off ends with an ellipsis."""
     if not cells:
         click.echo("None.")
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in [list(columns), *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        padded = (_one_line(cell).ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo(_fitted("  ".join(padded).rstrip()))
 
 
 def print_json(value: Any) -> None:
@@ -52,6 +56,14 @@ def _json(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return str(value).strip().rpartition("\n")[2][:80]  # a traceback's last line tells most
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _one_line(text: str) -> str:
+    """Without characters that move the cursor: devices choose their topics, and what errors quote."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _fitted(line: str) -> str:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+    return line if len(line) <= width else f"{line[: width - 1]}…"

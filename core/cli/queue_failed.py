@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from core.cli.failure import message_in, payload_text, reason
 from core.cli.numbers import at_least_one, hours
-from core.cli.output import cells_of, print_cells, print_json, print_json_rows
+from core.cli.output import count, print_cells, print_json, print_json_rows
 from core.cli.running import json_option, run_in_application
 from core.errors import RouteMQError
 from core.queue.state import FailedJob
 
-_COLUMNS = ("id", "job_id", "connection", "queue", "job", "attempts", "failed_at", "exception")
+_COLUMNS = ("id", "failed_at", "queue", "job", "attempts", "exception")
 _PAGE = 100
 """Rows at a time; one may be as large as QUEUE_MAX_PAYLOAD and a traceback."""
 
@@ -37,7 +38,7 @@ def queue_failed(queue: str | None, limit: int | None, as_json: bool) -> None:
         if as_json:
             await print_json_rows(_row(each) async for page in pages for each in page)
         else:
-            print_cells([cells async for page in pages for cells in cells_of(map(_row, page), _COLUMNS)], _COLUMNS)
+            print_cells([await _cells(app, each) async for page in pages for each in page], _COLUMNS)
 
     run_in_application(work)
 
@@ -49,36 +50,39 @@ def queue_show(id: str, as_json: bool) -> None:  # noqa: A002, the word of the c
     """Show a failed job whole: payload and traceback."""
 
     async def work(app: Application) -> None:
-        row = _row(await _find(app, id))
+        failed = await _find(app, id)
         if as_json:
-            print_json(row)
+            print_json(_row(failed))
             return
-        for name, value in row.items():
+        for name, value in _told(failed).items():
             click.echo(f"{name}: {value}" if "\n" not in str(value) else f"{name}:\n{value}")
 
     run_in_application(work)
 
 
 @click.command()
-@click.argument("id")
-def queue_retry(id: str) -> None:  # noqa: A002
-    """Put a failed job, or `all` of them, back on its queue."""
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--queue", help="With `all`: only those of this queue.")
+def queue_retry(ids: tuple[str, ...], queue: str | None) -> None:
+    """Put failed jobs, or `all` of them, back on their queues."""
+    if ids != ("all",) and (queue is not None or "all" in ids):
+        raise click.UsageError("Write `all`, with or without --queue, or the ids of failed jobs.")
 
     async def work(app: Application) -> int:
-        if id != "all":
-            return await _put_back(app, [await _find(app, id)])
-        return sum([await _put_back(app, page) async for page in _pages(app)])
+        if ids != ("all",):
+            return await _put_back(app, await _find_each(app, ids))
+        return sum([await _put_back(app, page) async for page in _pages(app, queue=queue)])
 
     _report("Put back", work)
 
 
 @click.command()
-@click.argument("id")
-def queue_forget(id: str) -> None:  # noqa: A002
-    """Delete the record of a failed job."""
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+def queue_forget(ids: tuple[str, ...]) -> None:
+    """Delete the records of failed jobs."""
 
     async def work(app: Application) -> int:
-        return await app.failures.forget([(await _find(app, id)).job_id])
+        return await app.failures.forget([each.job_id for each in await _find_each(app, ids)])
 
     _report("Deleted", work)
 
@@ -97,7 +101,7 @@ def queue_prune(age: float) -> None:
 
 
 def _report(word: str, work: Callable[[Application], Awaitable[int]]) -> None:
-    click.echo(f"{word} {run_in_application(work)} failed jobs.", err=True)
+    click.echo(f"{word} {count(run_in_application(work), 'failed job')}.", err=True)
 
 
 async def _pages(
@@ -126,6 +130,12 @@ async def _put_back(app: Application, rows: Sequence[FailedJob]) -> int:
     return sum([await app.queues.driver(name).retry_failed(mine) for name, mine in by_connection.items()])
 
 
+async def _find_each(app: Application, keys: Sequence[str]) -> list[FailedJob]:
+    """Every one that is named, once; an error where one is not there, before anything is done to the others."""
+    found = [await _find(app, key) for key in keys]
+    return list({each.job_id: each for each in found}.values())
+
+
 async def _find(app: Application, key: str) -> FailedJob:
     row = await app.failures.find(key)
     if row is None:
@@ -145,3 +155,33 @@ def _row(failed: FailedJob) -> dict[str, Any]:
         "attempts": failed.attempts,
         "failed_at": failed.failed_at.isoformat(),
     }
+
+
+async def _cells(app: Application, failed: FailedJob) -> list[str]:
+    return [
+        str(failed.id),
+        f"{failed.failed_at:%Y-%m-%d %H:%M:%SZ}",
+        failed.queue,
+        await _name(app, failed),
+        str(failed.attempts),
+        reason(failed.exception),
+    ]
+
+
+async def _name(app: Application, failed: FailedJob) -> str:
+    """A job's class or a message's topic, which stands in the payload: of those alone it is loaded."""
+    from core.handle_message import HandleMessage
+    from core.job import job_name
+
+    whole = await app.failures.find(failed.job_id) if failed.job == job_name(HandleMessage) else None
+    message = message_in(whole) if whole else None
+    return f"message {message.topic}" if message else failed.job
+
+
+def _told(failed: FailedJob) -> dict[str, Any]:
+    """What is shown of a row, the traceback last: it is the longest."""
+    row = _row(failed)
+    traceback, payload, message = row.pop("exception"), row.pop("payload"), message_in(failed)
+    if message:
+        row["topic"], payload = message.topic, payload_text(message.payload)
+    return {**row, "payload": payload, "reason": reason(traceback), "exception": traceback}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core.cli.output import print_table
+from core.cli.output import count, print_table
 from core.cli.running import connection_option, json_option, run_in_application
 
 _COLUMNS = ("queue", "available", "scheduled", "executing", "retryable", "failed", "oldest_seconds")
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option("--queue", help="Only this queue.")
 @connection_option
 @json_option
-def queue_stats(connection: str | None, as_json: bool) -> None:
+def queue_stats(queue: str | None, connection: str | None, as_json: bool) -> None:
     """Count the jobs of each queue by state."""
 
     async def work(app: Application) -> None:
         driver = app.queues.driver(connection)
         import msgspec
 
-        names = {*await driver.queues(), app.settings.queue.default}
+        names = {queue} if queue else {*await driver.queues(), app.settings.queue.default}
         stats = [await driver.stats(name) for name in sorted(names)]
         print_table([msgspec.to_builtins(each) for each in stats], _COLUMNS, as_json)
 
@@ -37,10 +38,10 @@ def queue_stats(connection: str | None, as_json: bool) -> None:
 @click.argument("queue")
 @connection_option
 def queue_clear(queue: str, connection: str | None) -> None:
-    """Delete the jobs of QUEUE that nobody executes. Failed ones stay."""
+    """Delete the jobs of QUEUE that nobody executes, messages that were put back included. Failed ones stay."""
 
     async def work(app: Application) -> None:
-        count = await app.queues.driver(connection).clear(queue)
-        click.echo(f"Deleted {count} jobs of queue {queue!r}.", err=True)
+        deleted = await app.queues.driver(connection).clear(queue)
+        click.echo(f"Deleted {count(deleted, 'job')} of queue {queue!r}.", err=True)
 
     run_in_application(work)

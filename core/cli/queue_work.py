@@ -28,7 +28,12 @@ class QueueOrderType(click.ParamType[QueueOrder]):
 
 
 @click.command()
-@click.option("--queue", "queues", type=QueueOrderType(), help="`a,b`: b where a is empty; `a=3,b=1`: by weight.")
+@click.option(
+    "--queue",
+    "queues",
+    type=QueueOrderType(),
+    help="`a,b`: b where a is empty; `a=3,b=1`: by weight. Default: QUEUE_DEFAULT alone.",
+)
 @connection_option
 @click.option("--concurrency", type=at_least_one, help="Jobs side by side. Default: QUEUE_CONCURRENCY.")
 @click.option("--sleep", type=some_seconds, help="Seconds between polls while idle. Default: QUEUE_SLEEP.")

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from core.clock import Backoff
@@ -89,6 +90,16 @@ class Database:
     def address(self) -> str:
         """Where the database is, without user and password."""
         return self.url.address
+
+    @property
+    def lacks_file(self) -> bool:
+        """Whether it is one of SQLite that was never made."""
+        return self.url.path is not None and not self.url.path.exists()
+
+    def require_file(self) -> None:
+        """Raise SchemaOutdatedError where the file of an SQLite database is not there; connecting would make it."""
+        if self.lacks_file:
+            raise SchemaOutdatedError(f"The database {self.address} does not exist yet. Run: python main.py --migrate")
 
     @cached_property
     def engine(self) -> AsyncEngine:
@@ -244,7 +255,7 @@ class Database:
                 "RouteMQ needs 3.35 or later. Use a newer Python, or PostgreSQL or MySQL."
             )
         if self.url.path:
-            self.url.path.parent.mkdir(parents=True, exist_ok=True)
+            _make_directory(self.url.path.parent)
         event.listen(engine.sync_engine, "connect", self._set_pragmas)
         event.listen(engine.sync_engine, "invalidate", _give_lock_back)
 
@@ -255,6 +266,17 @@ class Database:
         cursor.execute(f"PRAGMA synchronous = {self._sqlite_synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+
+
+def _make_directory(directory: Path) -> None:
+    """One level, such as `storage`: where more is missing, the path is a mistake."""
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"DATABASE_URL names a file in {directory.absolute()}, which cannot be made: {error.strerror}. "
+            "Make that directory, or correct DATABASE_URL in the environment or in .env."
+        ) from error
 
 
 def _is_passing(error: Exception) -> bool:

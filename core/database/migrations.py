@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from core.database.engine import Database
 from core.database.url import Dialect
-from core.errors import SchemaOutdatedError
+from core.errors import SchemaInUseError, SchemaOutdatedError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -61,11 +61,16 @@ async def upgrade(database: Database) -> list[str]:
     return await _alone(database, work)
 
 
-async def rollback(database: Database) -> str | None:
-    """Take the last migration back; returns its revision, or None where none is applied."""
+async def rollback(database: Database, *, force: bool = False) -> str | None:
+    """Take the last migration back; returns its revision, or None where none is applied.
+
+    Raises SchemaInUseError where jobs, waiting or failed, would go with their tables, unless by `force`.
+    """
 
     def work(connection: Connection) -> str | None:
         before = _applied(connection)
+        if len(before) == 1 and not force:  # the first one, which made the tables of the queues
+            _refuse_to_lose_jobs(connection, database.address)
         if before:
             _command("downgrade", connection, "-1")
         return next(iter(before - _applied(connection)), None)
@@ -75,7 +80,7 @@ async def rollback(database: Database) -> str | None:
 
 async def status(database: Database) -> list[Migration]:
     """Every migration there is, the first one first, and whether it is applied."""
-    applied = await database.read(lambda connection: connection.run_sync(_applied))
+    applied = set() if database.lacks_file else await database.read(lambda connection: connection.run_sync(_applied))
     return [Migration(each.revision, each.doc, each.revision in applied) for each in _scripts_in_order()]
 
 
@@ -127,6 +132,20 @@ async def _alone(database: Database, work: Callable[[Connection], Answer]) -> An
                 await connection.exec_driver_sql(give_back)
 
     return await database.write(locked)
+
+
+def _refuse_to_lose_jobs(connection: Connection, address: str) -> None:
+    from sqlalchemy import func, select
+
+    from core.database.tables import failed_jobs, jobs
+
+    waiting, failed = (connection.scalar(select(func.count()).select_from(table)) for table in (jobs, failed_jobs))
+    if waiting or failed:
+        raise SchemaInUseError(
+            f"The database {address} holds {waiting} jobs on queues and {failed} failed ones, which this would delete. "
+            "Let workers finish them (--queue-work --stop-when-empty) and delete the failed ones (--queue-flush), "
+            "or say --force."
+        )
 
 
 def _command(name: str, connection: Connection, revision: str) -> None:

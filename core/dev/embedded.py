@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +42,15 @@ def embedded_settings(host: str, port: int, *, configured_stores: bool = False) 
     if configured_stores:
         return EmbeddedSettings(configured, ())
     stores: dict[str, Any] = {}
-    ignored = []
+    for name, field in _STORES:
+        section = type(getattr(configured, name))
+        stores.setdefault(name, {})[field] = section.model_fields[field].default
+    own = load_settings(mqtt=broker, **stores)
+    return EmbeddedSettings(own, tuple(_differing(configured, own)))
+
+
+def _differing(configured: Settings, own: Settings) -> Iterator[str]:
     for name, field in _STORES:
         section = getattr(configured, name)
-        default = type(section).model_fields[field].default
-        stores.setdefault(name, {})[field] = default
-        if getattr(section, field) != default:
-            ignored.append(variable(type(section), field))
-    return EmbeddedSettings(load_settings(mqtt=broker, **stores), tuple(ignored))
+        if getattr(section, field) != getattr(getattr(own, name), field):
+            yield variable(type(section), field)

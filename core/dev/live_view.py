@@ -52,11 +52,14 @@ class LiveView:
         activity, there = self._activity, self._surroundings
         numbers = f"{self._rate.now():.1f} messages/s   {activity.messages} in all"
         lost = f"   {activity.messages_dropped} dropped by a limit" if activity.messages_dropped else ""
+        refused = f"   {activity.messages_failed} failed" if activity.messages_failed else ""
         troubles = "".join(f"\n{what}: {reason}" for what, reason in activity.troubles.items())
         notes = "".join(f"\n{note}" for note in there.notes())
         text = Text.assemble(
             (numbers + lost, "bold"),
-            f"\nMQTT broker {there.broker}   {there.connection} queue in {there.database}   log in {there.log_file}",
+            (refused, "red"),
+            f"\nMQTT broker {there.broker}   {there.connection} queue in {there.database_here}   log in ",
+            str(there.log_file),
             (notes, "yellow"),
             (troubles, "red"),
         )

@@ -22,6 +22,12 @@ class Surroundings:
     def broker(self) -> str:
         return f"{self.broker_host}:{self.broker_port}"
 
+    @property
+    def database_here(self) -> str:
+        """The database, as short as it can be told from here."""
+        before, scheme, path = self.database.partition("sqlite:///")
+        return self.database if before or not scheme else f"{scheme}{_shortest(path)}"
+
     def command(self, words: str) -> str:
         """A command of this program, as it is typed here, for the store of this run."""
         here = f"DATABASE_URL={self.database} QUEUE_CONNECTION={self.connection} " if self.ignored else ""

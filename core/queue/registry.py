@@ -40,6 +40,12 @@ class JobRegistry:
                 f"worker, then run `python main.py --queue-retry` with this job's id."
             ) from None
 
+    def require_handlers(self) -> None:
+        """Raise SettingError for a class without handle(), unless it is the base of others."""
+        for cls in self:
+            if cls.handle is Job.handle and not cls.__subclasses__():
+                raise SettingError(f"{job_name(cls)} has no handle(): define it, as `async def` or `def`.")
+
     def __iter__(self) -> Iterator[type[Job]]:
         return iter(sorted(self._classes.values(), key=job_name))
 

@@ -24,6 +24,7 @@ from core.queue.worker.options import WorkerOptions
 from core.queue.worker.queue_order import QueueOrder
 from core.queue.worker.worker import Worker
 from core.roles.signals import on_stop_signal
+from core.roles.unknown_settings import unknown_settings
 from core.settings import Settings
 from core.tasks import end_tasks, first_of, unless
 
@@ -66,6 +67,8 @@ class DevRole:
         found = embedded_settings(self._broker.host, self._broker.port, configured_stores=self._configured_stores)
         self._ignored = found.ignored
         configure_logging(found.settings.logging.level, found.settings.logging.format)
+        for line in unknown_settings():
+            _log.warning("%s", line)
         return found.settings
 
     async def _serve(self, app: Application) -> None:

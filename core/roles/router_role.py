@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from core.roles.shared_processes import SharedProcesses
 from core.roles.signals import on_stop_signal
 from core.roles.stores import refuse_memory
 from core.tasks import first_of, unless
+
+_log = logging.getLogger("routemq.router")
 
 LAST_WORDS = 5.0
 """Seconds, beyond the grace, that a shared process gets to end before it is killed."""
@@ -33,6 +36,7 @@ class RouterRole:
 
     def stop(self) -> None:
         """Stop taking messages, let running controllers end within the grace; called again, stop at once."""
+        _log.info("stopping at once" if self._stopping.is_set() else "stopping…")
         if self._stopping.is_set():
             self._at_once.set()
             self._processes.signal_stop()
@@ -50,8 +54,16 @@ class RouterRole:
         with on_stop_signal(self.stop), _stop_with_parent(self.stop, self._number is not None):
             if not await unless(self._stopping, self._app.wait_until_ready(limit)):
                 return
+            self._tell_start()
             async with showing_health(self._app.settings.app.health_file, lambda: self._client.is_connected):
                 await self._serve(limit)
+        _log.info("stopped")
+
+    def _tell_start(self) -> None:
+        if self._number is None:
+            mqtt, routes = self._app.settings.mqtt, len(self._app.routes.routes)
+            store = self._app.store_name()
+            _log.info("router: %d routes, MQTT broker %s:%d, jobs go to %s", routes, mqtt.broker, mqtt.port, store)
 
     async def _serve(self, limit: float) -> None:
         receiving = asyncio.create_task(self._client.run(), name="mqtt")

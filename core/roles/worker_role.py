@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from core.application import Application
@@ -10,6 +11,8 @@ from core.observability.health import showing_health
 from core.queue.worker.options import WorkerOptions
 from core.roles.signals import on_stop_signal
 from core.roles.stores import refuse_memory
+
+_log = logging.getLogger("routemq.worker")
 
 
 async def run_worker(
@@ -27,10 +30,16 @@ async def run_worker(
     starting = asyncio.ensure_future(app.wait_until_ready(start_timeout, connection=connection))
 
     def stop() -> None:
+        _log.info("stopping…")
         starting.cancel()
         worker.stop()
 
     with on_stop_signal(stop), suppress(asyncio.CancelledError):
         await starting
+        served = ", ".join(options.queues.names)
+        _log.info(
+            "worker: queue %s of %s, %d jobs side by side", served, app.store_name(connection), options.concurrency
+        )
         async with showing_health(app.settings.app.health_file, lambda: worker.is_healthy):
             await worker.run()
+    _log.info("stopped")

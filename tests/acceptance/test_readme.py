@@ -105,7 +105,7 @@ def test_the_readmes_app_routes_messages_and_runs_jobs(tmp_path: Path) -> None:
         message("houses/elm-street/doors/front/opened", {"user_id": 7}),
     )
     assert report["completed"].count("app.jobs.send_welcome.SendWelcome") == 1
-    assert report["completed"].count("app.jobs.send_email.SendEmail") == 2
+    assert report["completed"].count("app.jobs.send_notice.SendNotice") == 2
     assert report["troubles"] == []
     assert report["published"] == [
         ["bells/hall", f'{{"because_of":"{door}/rang"}}'],
@@ -117,11 +117,21 @@ def test_the_readmes_app_routes_messages_and_runs_jobs(tmp_path: Path) -> None:
     ]
 
 
+def test_the_readmes_app_replaces_no_file_that_ships(tmp_path: Path) -> None:
+    """Whoever types it in keeps the example whole."""
+    assert [name for name in Documented.of(ROOT / "README.md", tmp_path).files if (ROOT / name).exists()] == []
+
+
+def test_programs_of_the_readme_are_named_where_they_are() -> None:
+    named = re.findall(r"^\$ (\S+)", README, re.MULTILINE) + re.findall(r"`(\S*alembic) ", README)
+    assert {Path(each).parts[0] for each in named} == {"scripts", "docker", ".venv"}
+
+
 def test_the_readmes_script_dispatches_from_elsewhere(tmp_path: Path) -> None:
     app = Documented.of(ROOT / "README.md", tmp_path)
     app.migrate()
     assert app.python("send_greetings.py").stdout == "102 mails wait\n"
-    assert app.run()["completed"] == ["app.jobs.send_email.SendEmail"] * 101
+    assert app.run()["completed"] == ["app.jobs.send_notice.SendNotice"] * 101
 
 
 def test_the_readmes_middleware_fits_the_readmes_routes(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from core.dev.fleet import Fleet
 from core.mqtt.embedded_broker import EmbeddedBroker
 from core.mqtt.options import MqttOptions
 
-MAIN = Path(__file__).resolve().parents[2] / "main.py"
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("APP_", "MQTT_", "QUEUE_", "DATABASE_", "REDIS_", "LOG_", "MAIL_")
 
 MINI_ROUTER = """
@@ -93,16 +94,25 @@ def write_package(folder: Path, **modules: str) -> None:
         file.write_text(text)
 
 
+def make_project(folder: Path) -> Path:
+    """The program in a place of its own, as it keeps its database beside main.py. Returns what is started."""
+    for name in ("core", "config", "app", "migrations"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    return Path(shutil.copy(ROOT / "main.py", folder))
+
+
 class DevProcess:
     """The program, its lines as they come, and what it started."""
 
     def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self.folder = folder
+        self.main = make_project(folder)
         self.environment = environment() | settings
         self.errors = folder / "stderr.txt"
         with self.errors.open("w") as errors:
             self.popen = subprocess.Popen(
-                [sys.executable, MAIN, "--dev", *arguments],
+                [sys.executable, self.main, "--dev", *arguments],
                 cwd=folder,
                 env=self.environment,
                 stdout=subprocess.PIPE,
@@ -128,7 +138,7 @@ class DevProcess:
 
     def command(self, *words: str) -> str:
         return subprocess.run(
-            [sys.executable, MAIN, *words],
+            [sys.executable, self.main, *words],
             cwd=self.folder,
             env=self.environment,
             check=True,
@@ -161,7 +171,7 @@ def test_messages_come_in_jobs_finish_one_fails_and_a_signal_stops_it_all(
     start_dev: StartDev, stop: signal.Signals
 ) -> None:
     dev = start_dev()
-    dev.line(r"^MQTT broker at 127\.0\.0\.1:\d+, database sqlite:///storage/routemq\.sqlite3")
+    dev.line(r"^MQTT broker at 127\.0\.0\.1:\d+, database sqlite:////.*/storage/routemq\.sqlite3")
     dev.line(r"^failed: app\.jobs\.check_firmware\.CheckFirmware .* on default: PermanentError")
     dev.line(r"^[1-9]\d* messages, .* default: \d{2,} completed, 0 retried, 1 failed")
     (failed,) = json.loads(dev.command("--queue-failed", "--json"))
@@ -190,9 +200,9 @@ def test_configured_stores_are_left_alone_and_it_says_so(start_dev: StartDev, tm
         (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         settings = {}
     dev = start_dev("--for", "0.5", **settings)
-    dev.line(r"database sqlite:///storage/routemq\.sqlite3")
+    dev.line(r"database sqlite:////.*/storage/routemq\.sqlite3")
     dev.line(r"^DATABASE_URL, QUEUE_CONNECTION, REDIS_URL: left alone, .* --configured-stores")
-    hint = "DATABASE_URL=sqlite:///storage/routemq.sqlite3 QUEUE_CONNECTION=database"
+    hint = f"DATABASE_URL=sqlite:///{tmp_path}/storage/routemq.sqlite3 QUEUE_CONNECTION=database"
     dev.line(rf"^try: {re.escape(hint)} .* --queue-failed")
     assert dev.ended() == 0
     assert not elsewhere.exists()
@@ -243,7 +253,7 @@ def test_a_broker_that_dies_comes_back_and_messages_with_it(start_dev: StartDev)
 def test_while_it_waits_for_a_database_it_says_so_and_can_be_stopped(tmp_path: Path) -> None:
     settings = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}
     with subprocess.Popen(
-        [sys.executable, MAIN, "--dev", "--configured-stores"],
+        [sys.executable, make_project(tmp_path), "--dev", "--configured-stores"],
         cwd=tmp_path,
         env=environment() | settings,
         stderr=subprocess.PIPE,
@@ -300,7 +310,7 @@ def test_neither_a_job_in_a_thread_nor_a_simulation_that_never_ends_keeps_it(
 def test_in_a_terminal_it_shows_a_live_view_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     dev = subprocess.Popen(
-        [sys.executable, MAIN, "--dev"],
+        [sys.executable, make_project(tmp_path), "--dev"],
         cwd=tmp_path,
         env={**environment(), "TERM": "xterm", "COLUMNS": "130", "LINES": "45"},
         stdin=theirs,

@@ -113,6 +113,7 @@ async def test_a_server_that_says_nothing_is_waited_for_no_longer_than_we_were_t
         with pytest.raises(UnavailableError, match=where) as caught:
             await app.wait_until_ready(0.2)
     assert "gave no answer within" in str(caught.value)
+    assert str(caught.value).endswith("Gave up after 0.2 s.")
     assert "secret" not in str(caught.value)
 
 

@@ -89,3 +89,18 @@ def test_options_that_can_be_or_are_worked_out_for_each_job_are_left_alone() -> 
             return 5.0
 
     assert len(list(JobRegistry([Usual, Unset, Computed]))) == 3
+
+
+class Notice(Job):
+    """The base of others."""
+
+
+class Letter(Notice):
+    async def handle(self) -> None: ...
+
+
+def test_a_class_without_handle_is_refused_unless_it_is_the_base_of_others() -> None:
+    JobRegistry([Notice, Letter]).require_handlers()
+    with pytest.raises(SettingError) as caught:
+        JobRegistry([Letter, Ping]).require_handlers()
+    assert str(caught.value) == f"{__name__}.Ping has no handle(): define it, as `async def` or `def`."

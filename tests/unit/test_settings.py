@@ -85,6 +85,18 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         load_settings()
 
 
+def test_a_relative_file_of_sqlite_is_one_file_wherever_a_program_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().database.url == f"sqlite+aiosqlite:///{ROOT}/storage/routemq.sqlite3"
+    for url, absolute in {
+        "sqlite:///a.db?x=1": f"sqlite:///{ROOT}/a.db?x=1",
+        "sqlite:////tmp/a.db": "sqlite:////tmp/a.db",
+        "sqlite:///:memory:": "sqlite:///:memory:",
+        "mysql://u@h/sqlite:///a": "mysql://u@h/sqlite:///a",
+    }.items():
+        monkeypatch.setenv("DATABASE_URL", url)
+        assert load_settings().database.url == absolute
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_settings().mqtt.port = 1
@@ -173,6 +185,29 @@ def test_a_wrong_setting_is_named_with_value_and_remedy(
     assert problem.startswith(f"{name}={value!r} is not usable: ")
     assert remedy in problem
     assert problem.endswith("Correct it in the environment or in .env.")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("MQTT_BROKER", "mqtt://here", "it has a character or a form that cannot be"),
+        ("MQTT_PORT", "abc", "it is no whole number"),
+        ("MQTT_PORT", "1.5", "it is no whole number"),
+        ("MQTT_PORT", "65536", "it must be 65535 or less"),
+        ("MQTT_KEEPALIVE", "0", "it must be 1 or more"),
+        ("MQTT_TLS_ENABLED", "maybe", "it is neither true nor false"),
+        ("MQTT_TLS_CA_FILE", "/nowhere.pem", "it is no file that is there"),
+        ("QUEUE_LEASE", "often", "it is no number"),
+        ("QUEUE_LEASE", "nan", "it is no finite number"),
+        ("QUEUE_LEASE", "0", "it must be above 0"),
+        ("LOG_FORMAT", "xml", "it must be 'text' or 'json'"),
+        ("REDIS_URL", "localhost", "it is no URL that begins with redis://, rediss:// or unix://"),
+    ],
+)
+def test_what_is_wrong_is_told_in_words_of_ours(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
+) -> None:
+    assert f" is not usable: {why}. It is: " in problem_with(monkeypatch, **{name: value})
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 URL = urlsplit(os.environ["BENCH_URL"])
@@ -57,7 +57,7 @@ async def left() -> int:
 
 
 def work() -> None:
-    os.chdir(tempfile.mkdtemp(prefix="routemq-bench-"))  # it writes a .env and logs where it stands
+    os.chdir(Path(os.environ["BENCH_TALLY"]).parent)  # it writes a .env and logs where it stands
     from bootstrap.app import Application
     from routemq.cli import queue_work
 

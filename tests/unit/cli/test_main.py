@@ -70,7 +70,7 @@ def test_help_lists_every_command_but_the_routers_own(fresh: CommandLine) -> Non
         (["--queue-wrk"], "No such option"),
         (["queue-stats", "--wrong"], "No such option"),
         (["queue-stats", "extra"], "unexpected extra argument"),
-        (["queue-retry"], "Missing argument 'ID'"),
+        (["queue-retry"], "Missing argument 'ID...'"),
         (["queue-clear"], "Missing argument 'QUEUE'"),
         (["queue-stats", "--connection", "sqs"], "'sqs' is not one of 'redis', 'database'"),
         (["queue-failed", "--limit", "0"], "0 is not in the range 1<=x<="),
@@ -168,3 +168,13 @@ def test_the_program_itself_runs_commands(fresh: CommandLine) -> None:
 def test_the_program_ends_with_2_on_bad_usage(fresh: CommandLine) -> None:
     done = program("--queue-wrk")
     assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_python_that_lacks_the_packages_is_told_what_to_run() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "main.py")], capture_output=True, text=True, check=False, env={}
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: {sys.executable} lacks click. Run scripts/install, then: .venv/bin/python main.py\n"
+    )

@@ -16,13 +16,29 @@ ROWS = [
 COLUMNS = ("id", "queue", "seconds", "exception")
 
 
-def test_a_table_is_aligned_and_shows_the_last_line_of_each_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_aligned_and_has_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(ROWS, COLUMNS, as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "id   queue   seconds  exception",
-        "1    emails  1.3      ValueError: no",
-        f"100  a       0.0      {'E' * 80}",
+        "1    emails  1.3      Traceback:   File ValueError: no",
+        f"100  a       0        {'E' * 100}",
     ]
+
+
+def test_in_a_terminal_a_row_is_one_line_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    print_table(ROWS, COLUMNS, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "100  a       0        EEEEEEE…"
+    assert max(map(len, lines)) == 30
+
+
+def test_a_cell_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"topic": "a\x1b[2J\rb"}], ("topic",), as_json=False)
+    assert capsys.readouterr().out == "topic\na [2J b\n"
 
 
 def test_json_has_every_field_whole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 
 from core.application import Application
 from core.cli import queue_failed
+from core.errors import PayloadError
+from core.handle_message import FailedMessages
 from core.job import Job
+from core.mqtt.message import IncomingMessage
 from core.queue.failures import DatabaseFailureStore
 from core.queue.queue_manager import queue
 from core.queue.state import FailedJob, Failure
@@ -74,9 +78,34 @@ def test_the_list_may_be_of_one_queue(run: CommandLine, ids: list[str]) -> None:
 
 def test_the_table_shows_the_last_line_of_each_traceback(run: CommandLine, ids: list[str]) -> None:
     head, *lines = run("queue-failed").out.splitlines()
-    assert head.split()[:4] == ["id", "job_id", "connection", "queue"]
+    assert head.split() == ["id", "failed_at", "queue", "job", "attempts", "exception"]
     assert len(lines) == 3
     assert all(line.endswith("ValueError: no such address") for line in lines)
+
+
+async def fail_messages(app: Application) -> None:
+    """One that is text and one that is not, with an error of two lines."""
+    messages = FailedMessages(app.failures, "database", "default")
+    await messages.record(
+        IncomingMessage("fleet/saw/1", '{"°C": "x"}'.encode()), PayloadError("wrong\nindeed"), 3, "m1"
+    )
+    await messages.record(IncomingMessage("fleet/saw/2", b"\xff\x00"), PayloadError("no"), 3, "m2")
+
+
+def test_of_a_message_the_table_shows_the_topic_and_of_a_long_text_the_first_line(run: CommandLine) -> None:
+    run.inside(fail_messages)
+    second, first = run("queue-failed").out.splitlines()[1:]
+    assert "  message fleet/saw/2  " in second
+    assert first.endswith("core.errors.PayloadError: wrong")
+    assert re.search(r"\d\d:\d\d:\d\dZ  default  message fleet/saw/1  3  ", first)
+
+
+def test_a_message_is_shown_with_topic_and_payload_and_the_traceback_last(run: CommandLine) -> None:
+    run.inside(fail_messages)
+    text = run("queue-show", "m1").out
+    assert '\ntopic: fleet/saw/1\npayload: {"°C": "x"}\nreason: core.errors.PayloadError: wrong\nexception:\n' in text
+    assert text.endswith("core.errors.PayloadError: wrong\nindeed\n\n")
+    assert "\npayload: ff 00 (hexadecimal: it is no UTF-8)\n" in run("queue-show", "m2").out
 
 
 @pytest.mark.parametrize("by", ["id", "job_id"])
@@ -114,7 +143,7 @@ def test_a_payload_that_is_no_text_is_shown_all_the_same(run: CommandLine) -> No
 
 def test_retry_puts_one_job_back(run: CommandLine, ids: list[str]) -> None:
     result = run("--queue-retry", ids[0])
-    assert (result.code, result.out, result.err) == (0, "", "Put back 1 failed jobs.\n")
+    assert (result.code, result.out, result.err) == (0, "", "Put back 1 failed job.\n")
     assert failed_ids(run) == set(ids[1:])
     assert available(run) == {"emails": 1}
 
@@ -142,6 +171,28 @@ def test_retry_of_a_connection_that_is_not_there_is_an_error_and_keeps_the_row(r
     assert result.code == 1
     assert "There is no queue connection 'sqs'" in result.err
     assert failed_ids(run) == {"x"}
+
+
+def test_several_may_be_named_and_each_is_put_back_once(run: CommandLine, ids: list[str]) -> None:
+    assert run("--queue-retry", ids[0], ids[1], ids[0]).err == "Put back 2 failed jobs.\n"
+    assert failed_ids(run) == {ids[2]}
+
+
+def test_where_one_of_several_is_not_there_the_others_stay(run: CommandLine, ids: list[str]) -> None:
+    for command in ("queue-retry", "queue-forget"):
+        assert run(command, ids[0], "999").code == 1
+        assert failed_ids(run) == set(ids)
+
+
+def test_all_may_be_those_of_one_queue(run: CommandLine, ids: list[str]) -> None:
+    assert run("--queue-retry", "all", "--queue", "other").err == "Put back 2 failed jobs.\n"
+    assert failed_ids(run) == {ids[0]}
+
+
+@pytest.mark.parametrize("words", [["all", "7"], ["7", "--queue", "emails"]], ids=" ".join)
+def test_all_and_ids_do_not_go_together(run: CommandLine, words: list[str]) -> None:
+    result = run("queue-retry", *words)
+    assert (result.code, "or the ids of failed jobs" in result.err) == (2, True)
 
 
 # ── many ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -193,8 +244,13 @@ def test_retry_all_puts_every_page_back(run: CommandLine, small_pages: list[tupl
 
 
 def test_forget_deletes_one(run: CommandLine, ids: list[str]) -> None:
-    assert run("--queue-forget", ids[0]).err == "Deleted 1 failed jobs.\n"
+    assert run("--queue-forget", ids[0]).err == "Deleted 1 failed job.\n"
     assert failed_ids(run) == set(ids[1:])
+
+
+def test_forget_deletes_several(run: CommandLine, ids: list[str]) -> None:
+    assert run("--queue-forget", *ids[:2]).err == "Deleted 2 failed jobs.\n"
+    assert failed_ids(run) == {ids[2]}
 
 
 def test_flush_deletes_all(run: CommandLine, ids: list[str]) -> None:

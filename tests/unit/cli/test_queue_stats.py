@@ -48,6 +48,11 @@ def test_jobs_are_counted_by_queue_and_state(run: CommandLine) -> None:
     }
 
 
+def test_the_counts_may_be_of_one_queue(run: CommandLine) -> None:
+    run.inside(fill)
+    assert [row["queue"] for row in run("queue-stats", "--queue", "emails", "--json").json()] == ["emails"]
+
+
 def test_the_counts_are_a_table_for_people(run: CommandLine) -> None:
     run.inside(fill)
     lines = run("queue-stats").out.splitlines()
@@ -69,3 +74,8 @@ def test_clear_deletes_what_nobody_executes_on_that_queue_alone(run: CommandLine
 
 def test_clearing_an_empty_queue_deletes_nothing(run: CommandLine) -> None:
     assert run("--queue-clear=nothing").err == "Deleted 0 jobs of queue 'nothing'.\n"
+
+
+def test_one_job_is_not_plural(run: CommandLine) -> None:
+    run.inside(lambda app: dispatch(SendEmail(), queue="other"))
+    assert run("--queue-clear=other").err == "Deleted 1 job of queue 'other'.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,9 @@ class Told:
     async def worker(self, app: Application, options: Any, **rest: Any) -> bool:
         self.roles.append((options, rest))
         return False
+
+
+HANDLED = "to: str\n\n    async def handle(self) -> None: ...\n"
 
 
 @pytest.fixture
@@ -84,3 +88,37 @@ def test_once_is_one_job_if_there_is_one(run: CommandLine, told: Told) -> None:
     assert run("--queue-work", "--once").code == 0
     ((options, _),) = told.roles
     assert (options.max_jobs, options.stop_when_empty) == (1, True)
+
+
+def test_a_worker_says_what_it_serves_and_when_it_has_stopped(run: CommandLine) -> None:
+    jobs = Path(run.package, "jobs.py")
+    jobs.write_text(jobs.read_text().replace("class Ping(Job):\n    pass", "").replace("to: str", HANDLED))
+    result = run("queue-work", "--queue", "a=2,b=1", "--concurrency", "3", "--stop-when-empty")
+    assert result.code == 0
+    lines = [line.partition(" routemq.worker: ")[2] for line in result.err.splitlines()]
+    place = Path.cwd() / "queue.sqlite3"
+    assert [line for line in lines if line] == [
+        f"worker: queue a, b of the database sqlite:///{place}, 3 jobs side by side",
+        "stopped",
+    ]
+
+
+def test_a_worker_with_a_class_that_cannot_run_does_not_start(run: CommandLine) -> None:
+    result = run("queue-work", "--stop-when-empty")
+    assert (result.code, f"Error: {run.package}.jobs.Ping has no handle()" in result.err) == (1, True)
+
+
+def test_the_router_says_what_it_serves(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_PORT", "1")
+    result = run("router", "--start-timeout", "0")
+    assert result.code == 1
+    place = Path.cwd() / "queue.sqlite3"
+    assert (
+        f"routemq.router: router: 2 routes, MQTT broker localhost:1, jobs go to the database sqlite:///{place}\n"
+    ) in result.err
+
+
+def test_a_misspelt_setting_is_told_at_start(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUEUE_LEASES", "3")
+    result = run("queue-stats")
+    assert (result.code, "QUEUE_LEASES in the environment is no setting" in result.err) == (0, True)

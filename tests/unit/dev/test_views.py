@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_the_picture_shows_messages_jobs_troubles_and_hints() -> None:
     text = text_of(view, console)
     for shown in (
         "1 in all",
-        "1 dropped by a limit",
+        "1 dropped by a limit   1 failed",
         "fleet/mill/saw-1/telemetry  66 B",
         "completed SendEmail  in 1 ms",
         "PermanentError: no such address",
@@ -68,6 +69,13 @@ def test_the_picture_shows_messages_jobs_troubles_and_hints() -> None:
         "storage/dev.log",
     ):
         assert shown in text
+
+
+def test_the_picture_tells_a_file_from_here_and_hints_tell_it_from_anywhere() -> None:
+    there = replace(THERE, database=f"sqlite:///{Path.cwd()}/storage/x.sqlite3", ignored=("DATABASE_URL",))
+    assert there.database_here == "sqlite:///storage/x.sqlite3"
+    assert there.command("--queue-stats").startswith(f"DATABASE_URL=sqlite:///{Path.cwd()}/storage/x.sqlite3 ")
+    assert replace(THERE, database="mysql://db/x").database_here == "mysql://db/x"
 
 
 def test_the_picture_fits_a_small_terminal_and_does_not_jump() -> None:
