@@ -25,4 +25,11 @@ class QueueSettings(Section):
     concurrency: PositiveInt = Field(10, description="jobs that one worker runs side by side")
     sleep: PositiveFloat = Field(3.0, description="seconds between polls of an idle worker that no wake-up reaches")
     threads: PositiveInt = Field(16, description="threads for jobs whose handle() is not async")
+    processes: PositiveInt | None = Field(
+        None, description='child processes for jobs with execution = "process"; unset: one for each core'
+    )
+    process_max_jobs: PositiveInt = Field(1000, description="jobs after which such a process is replaced by a new one")
+    blocked_loop_warning: NonNegativeFloat = Field(
+        5.0, description="seconds after which a job that blocks the event loop is named in the log; 0 for never"
+    )
     max_pending: PositiveInt = Field(10_000, description="dispatches that wait for their write at most; more must wait")

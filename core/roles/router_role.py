@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any
 
 from core.application import Application
 from core.errors import UnavailableError
 from core.observability.health import showing_health
-from core.roles.shared_processes import SharedProcesses
-from core.roles.signals import on_stop_signal
+from core.roles.signals import on_stop_signal, stop_with_parent
+from core.roles.supervisor import Program, Supervisor
 from core.tasks import first_of
 
 LAST_WORDS = 5.0
@@ -27,7 +26,12 @@ class RouterRole:
         self._number = number
         self._grace = app.settings.app.grace
         self._client = app.mqtt_client(number)
-        self._processes = SharedProcesses(app.routes.shared_process_count if number is None else 0, app.events)
+        self._processes = Supervisor(
+            "shared process",
+            app.routes.shared_process_count if number is None else 0,
+            app.events,
+            program=lambda number: Program((sys.executable, sys.argv[0], "shared-process", str(number))),
+        )
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
 
@@ -45,7 +49,7 @@ class RouterRole:
         Raises what keeps it from starting: UnavailableError, BrokerRefusedError, SchemaOutdatedError.
         """
         limit = self._app.settings.app.start_timeout if start_timeout is None else start_timeout
-        with on_stop_signal(self.stop), _stop_with_parent(self.stop, self._number is not None):
+        with on_stop_signal(self.stop), stop_with_parent(self.stop, is_child=self._number is not None):
             if not await self._unless_stopped(self._app.wait_until_ready(limit)):
                 return
             async with showing_health(self._app.settings.app.health_file, lambda: self._client.is_connected):
@@ -81,22 +85,3 @@ class RouterRole:
             return False
         task.result()
         return True
-
-
-@contextmanager
-def _stop_with_parent(stop: Callable[[], None], is_child: bool) -> Iterator[None]:
-    """In a child: stop when the pipe on standard input closes, as it does however the parent ends."""
-    if not is_child:
-        yield
-        return
-    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
-
-    def closed() -> None:
-        loop.remove_reader(descriptor)
-        stop()
-
-    loop.add_reader(descriptor, closed)
-    try:
-        yield
-    finally:
-        loop.remove_reader(descriptor)

@@ -1,14 +1,25 @@
-"""The worker as a process: `python main.py --queue-work`."""
+"""The worker as a process: `python main.py --queue-work`, and each process of `--processes`."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 
 from core.application import Application
 from core.observability.health import showing_health
 from core.queue.worker.options import WorkerOptions
-from core.roles.signals import on_stop_signal
+from core.roles.signals import on_stop_signal, stop_with_parent
+
+
+@dataclass(frozen=True)
+class WorkerEnd:
+    """How a worker ended."""
+
+    has_busy_threads: bool
+    """Whether a thread still runs a job: such a process does not end by itself."""
+    is_used_up: bool
+    """Whether another is to go on in its place: it ended by --memory or --max-jobs."""
 
 
 async def run_worker(
@@ -19,11 +30,9 @@ async def run_worker(
     max_tries: int | None = None,
     timeout: float | None = None,
     start_timeout: float | None = None,
-) -> bool:
-    """Wait for the stores, then work until a signal or an option ends it.
-
-    Returns whether a thread still runs a job: such a process does not end by itself.
-    """
+    is_child: bool = False,
+) -> WorkerEnd:
+    """Wait for the stores, then work until a signal, an option or (of a child) the end of its parent ends it."""
     worker = app.worker(options, connection=connection, max_tries=max_tries, timeout=timeout)
     starting = asyncio.ensure_future(app.wait_until_ready(start_timeout, connection=connection))
 
@@ -31,8 +40,8 @@ async def run_worker(
         starting.cancel()
         worker.stop()
 
-    with on_stop_signal(stop), suppress(asyncio.CancelledError):
+    with on_stop_signal(stop), stop_with_parent(stop, is_child=is_child), suppress(asyncio.CancelledError):
         await starting
         async with showing_health(app.settings.app.health_file, lambda: worker.is_healthy):
             await worker.run()
-    return worker.has_busy_threads
+    return WorkerEnd(worker.has_busy_threads, worker.is_used_up)
