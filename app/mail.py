@@ -44,7 +44,7 @@ def _message(sender: str, to: str, subject: str, body: str, message_id: str) -> 
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = sender, to, subject
     message["Message-ID"] = f"<{message_id}@routemq.example>"
-    message.set_content(body)
+    message.set_content(body, cte="8bit")  # for people to read, in the outbox as well
     return message
 
 
@@ -63,8 +63,8 @@ class Outbox:
         with self._lock:
             self._greylist(message["To"])
             OUTBOX.parent.mkdir(exist_ok=True)
-            with OUTBOX.open("a") as file:
-                file.write(f"{message}\n---\n")
+            with OUTBOX.open("a", encoding="utf-8") as file:
+                file.write(f"{message.as_bytes().decode()}\n---\n")
 
     def _greylist(self, address: str) -> None:
         if address not in self._known:

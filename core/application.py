@@ -52,7 +52,7 @@ class Application:
         self.events = events or Events()
 
     async def __aenter__(self) -> Self:
-        from core.model import bind
+        from core.database.bound import bind
 
         bind(self.database)
         redis_manager.bind(self._text_redis, self.settings.redis.prefix)
@@ -63,7 +63,7 @@ class Application:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from core.model import unbind
+        from core.database.bound import unbind
 
         await self.queues.close()
         handle_message.unbind(self._run_recorded_message)
@@ -92,7 +92,7 @@ class Application:
 
     @cached_property
     def failures(self) -> FailureStore:
-        from core.database.failures import DatabaseFailureStore
+        from core.queue.failures import DatabaseFailureStore
 
         return DatabaseFailureStore(self.database)
 

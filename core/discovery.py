@@ -6,6 +6,7 @@ it is imported, those in sub-folders too, with or without `__init__.py`.
 
 from __future__ import annotations
 
+import logging
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from types import ModuleType
 from typing import TypeVar
 
 from core.errors import DiscoveryError, RouteMQError, SettingError
+
+_log = logging.getLogger("routemq.discovery")
 
 Kind = TypeVar("Kind")
 
@@ -33,9 +36,21 @@ def import_room(package: str, room: str) -> list[ModuleType]:
 
 
 def find_objects(package: str, room: str, name: str, kind: type[Kind]) -> list[Kind]:
-    """The objects that a room's modules hold under one name, each once, in the order of the files."""
-    found = (getattr(module, name, None) for module in import_room(package, room))
+    """The objects that a room's modules hold under one name, each once, in the order of the files.
+
+    A module that holds such an object under other names only is told of: it was meant to be found.
+    """
+    modules = import_room(package, room)
+    for module in modules:
+        _tell_of_other_names(module, name, kind)
+    found = (getattr(module, name, None) for module in modules)
     return list({id(each): each for each in found if isinstance(each, kind)}.values())
+
+
+def _tell_of_other_names(module: ModuleType, name: str, kind: type) -> None:
+    others = [other for other, value in vars(module).items() if isinstance(value, kind)]
+    if others and not isinstance(getattr(module, name, None), kind):
+        _log.warning("%s is not used: its %s is called %r; call it %r", module.__file__, kind.__name__, others[0], name)
 
 
 def find_classes(package: str, room: str, kind: type[Kind]) -> list[type[Kind]]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from core.database.model import Model, bind, bound_database, unbind
+from core.database.model import Model
 
-__all__ = ["Model", "bind", "bound_database", "unbind"]
+__all__ = ["Model"]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from core.database.failed_job_model import QueueFailedJob, cleanup_old_failed_jobs
+from core.queue.failed_job_model import QueueFailedJob, cleanup_old_failed_jobs
 
 __all__ = ["QueueFailedJob", "cleanup_old_failed_jobs"]

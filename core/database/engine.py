@@ -207,6 +207,7 @@ class Database:
         if self.url.path:
             self.url.path.parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine.sync_engine, "connect", self._set_pragmas)
+        event.listen(engine.sync_engine, "invalidate", _give_lock_back)
 
     def _set_pragmas(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -221,3 +222,11 @@ def _is_passing(error: Exception) -> bool:
     from core.database.error_kinds import is_race, is_stale_connection
 
     return is_race(error) or is_stale_connection(error)
+
+
+def _give_lock_back(connection: Any, _record: object, _error: object) -> None:
+    """Where a task is cancelled, SQLite's thread runs the statement all the same, and takes the write lock.
+
+    Closing the connection is not enough: SQLite keeps it, lock and all, while anybody holds the statement.
+    """
+    connection.rollback()

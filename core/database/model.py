@@ -9,10 +9,9 @@ from sqlalchemy import JSON, MetaData, String, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase
 
+from core.database.bound import bound_database
 from core.database.columns import LongBinary, UtcDateTime
-from core.database.engine import Database
 from core.database.tables import NAMING
-from core.errors import NotRunningError
 
 
 class Model(DeclarativeBase):
@@ -60,28 +59,3 @@ class Model(DeclarativeBase):
             await session.commit()
             await session.refresh(row)
             return row
-
-
-_bound: list[Database] = []
-"""The databases of the open Applications; models use that of the last one opened."""
-
-
-def bind(database: Database) -> None:
-    """Let models use this database."""
-    _bound.append(database)
-
-
-def unbind(database: Database) -> None:
-    """End what `bind` began."""
-    if database in _bound:
-        _bound.remove(database)
-
-
-def bound_database() -> Database:
-    """The database of the open Application, or NotRunningError."""
-    if not _bound:
-        raise NotRunningError(
-            "Models have no database: no Application is open in this process. "
-            "Use them inside `async with Application():`, a controller or a job."
-        )
-    return _bound[-1]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from core.errors import EnvelopeError, MessageError
 from core.observability import events
 from core.observability.events import Event, Events
 
@@ -20,6 +21,7 @@ def configure_logging(level: str = "INFO", format: str = "text") -> None:  # noq
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("routemq").setLevel(level)
     logging.getLogger("app").setLevel(level)
+    logging.captureWarnings(True)  # so that a forgotten `await dispatch(…)` shows up among the logs
 
 
 def log_events(bus: Events) -> None:
@@ -31,10 +33,15 @@ def log_events(bus: Events) -> None:
 def _writer(level: int, word: Callable[[Any], str]) -> Callable[[Event], None]:
     def write(event: Event) -> None:
         if _log.isEnabledFor(level):
-            exception = getattr(event, "exception", None) if level >= logging.ERROR else None
-            _log.log(level, "%s", word(event), exc_info=exception, extra={"event": type(event).__name__})
+            _log.log(level, "%s", word(event), exc_info=_traceback(event, level), extra={"event": type(event).__name__})
 
     return write
+
+
+def _traceback(event: Event, level: int) -> BaseException | None:
+    """The exception whose traceback is worth its lines: not one that a device's message or a payload brought about."""
+    exception: BaseException | None = getattr(event, "exception", None)
+    return None if level < logging.ERROR or isinstance(exception, MessageError | EnvelopeError) else exception
 
 
 def _text_formatter() -> logging.Formatter:

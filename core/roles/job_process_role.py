@@ -13,17 +13,16 @@ import signal
 import socket
 import threading
 from contextlib import suppress
-from inspect import iscoroutinefunction
 from select import poll
+from typing import Any
 
 from core.application import Application
-from core.errors import JobError
 from core.job import Job
 from core.observability.logging import configure_logging, log_events
 from core.queue.registry import JobRegistry
 from core.queue.state import FetchedJob
 from core.queue.traceback_text import encodable, traceback_text
-from core.queue.worker.executor import as_job_error, load
+from core.queue.worker.executor import as_exception, awaitable_of, is_coroutine_function, load
 from core.queue.worker.process_wire import (
     HEADER,
     Done,
@@ -90,19 +89,20 @@ def _run(work: Work, registry: JobRegistry, runner: asyncio.Runner) -> FromChild
     try:
         job = load(FetchedJob(work.job_id, work.queue, work.payload, work.attempts, ""), registry)
         _handle(job, work.soft_timeout, runner)
-    except Exception as error:
-        return _raised(job, error)
     except BaseException as error:  # SystemExit, CancelledError: a job ends its try, not this process
-        return _raised(job, as_job_error(job, error) if job else JobError(repr(error)))
+        return _raised(job, as_exception(error))
     return Done()
 
 
 def _handle(job: Job, soft_timeout: float, runner: asyncio.Runner) -> None:
-    if iscoroutinefunction(job.handle):
-        runner.run(run_coroutine(job.handle(), soft_timeout))
+    if is_coroutine_function(job.handle):
+        result: Any = job.handle()
     else:
         with interrupting_main_thread(soft_timeout):
-            job.handle()
+            result = job.handle()
+    awaitable = awaitable_of(result, job)
+    if awaitable is not None:
+        runner.run(run_coroutine(awaitable, soft_timeout))
 
 
 def _raised(job: Job | None, error: Exception) -> Raised:

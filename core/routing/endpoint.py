@@ -13,7 +13,8 @@ from core.middleware import Middleware, NextHandler
 from core.routing.binding import Binding
 from core.routing.context import Context
 from core.routing.route import Route
-from core.routing.signature import name_of, runs_in_thread
+from core.routing.signature import runs_in_thread
+from core.threads import plainly
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,5 @@ async def _call(handler: Handler, arguments: dict[str, Any]) -> Any:
 
 async def _call_in_thread(handler: Handler, arguments: dict[str, Any]) -> Any:
     """Run a plain function beside the event loop. What it hands back to be awaited is awaited on the loop."""
-    result = await asyncio.to_thread(_plainly, handler, arguments)
+    result = await asyncio.to_thread(plainly, handler, **arguments)
     return await result if inspect.isawaitable(result) else result
-
-
-def _plainly(handler: Handler, arguments: dict[str, Any]) -> Any:
-    # A future cannot hold a StopIteration: up to Python 3.11 whoever awaits it would wait for ever.
-    try:
-        return handler(**arguments)
-    except StopIteration as error:
-        raise RuntimeError(f"{name_of(handler)} raised StopIteration") from error

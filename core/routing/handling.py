@@ -131,7 +131,7 @@ class MessageHandler:
         """One counted try, begun again while a server is away; None when the message was handled."""
         try:
             await self._once_reachable(run, UnavailableError)
-        except _FAILURES as error:
+        except BaseException as error:  # whatever a controller raises must not take the router with it
             if _is_stopping():
                 raise asyncio.CancelledError from error
             return error
@@ -170,14 +170,13 @@ class MessageHandler:
         self._events.emit(event)
 
 
-_STORE = "what messages need"
-
-# `exit()` in a controller must not take the router with it, and a controller that lets slip the cancellation
-# of something of its own has failed. `_is_stopping` tells that apart from our own stop; a message cut short by
-# the latter has not failed, whatever the controller makes of it: the broker delivers it again.
-_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+_STORE = "store that messages need"
 
 
 def _is_stopping() -> bool:
+    """Whether we are being stopped, and not the controller let slip the cancellation of something of its own.
+
+    A message cut short by our stop has not failed, whatever the controller makes of it: it is delivered again.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -6,10 +6,9 @@ from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Protocol, cast
 
-from redis.exceptions import RedisError
-
 from core.clock import Clock
 from core.errors import UnavailableError
+from core.redis_client import reached
 from core.redis_manager import redis_manager
 
 _TAKE = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
@@ -54,9 +53,11 @@ class RedisWindow:
 
     async def take(self, key: str) -> float:
         window = round(self._seconds * _MICROSECONDS)
-        script = redis_manager.client().register_script(_TAKE)
+        client = redis_manager.client()
+        script = client.register_script(_TAKE)
         try:
-            wait = await script(keys=[redis_manager.key(f"rate-limit:{key}")], args=[self._limit, window])
-        except RedisError as error:
-            raise UnavailableError(f"cannot count for the rate limit {key!r}: Redis: {error}") from error
+            async with reached(client):
+                wait = await script(keys=[redis_manager.key(f"rate-limit:{key}")], args=[self._limit, window])
+        except UnavailableError as error:
+            raise UnavailableError(f"cannot count for the rate limit {key!r}: {error}") from error
         return cast(int, wait) / _MICROSECONDS

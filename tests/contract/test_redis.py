@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from core.database.engine import Database
-from core.database.failures import DatabaseFailureStore
 from core.database.migrations import upgrade
 from core.errors import QueueUnavailableError
 from core.queue.driver import Driver, FailureStore
 from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
+from core.queue.failures import DatabaseFailureStore
 from core.queue.state import FailedJob, Failure, Retry
 from tests.contract.cost import redis_commands
 from tests.contract.jobs import (

@@ -137,3 +137,11 @@ def test_a_room_is_imported_in_the_order_of_its_files(package: Package) -> None:
     name = package({"models/b.py": "", "models/a.py": "", "models/__init__.py": ""})
     modules = [module.__name__ for module in import_room(name, "models")]
     assert modules == [f"{name}.models", f"{name}.models.a", f"{name}.models.b"]
+
+
+def test_a_router_under_another_name_is_told_of(package: Package, caplog: pytest.LogCaptureFixture) -> None:
+    name = package(
+        {"routers/doors.py": ROUTER.format("a").replace("router =", "routes =").replace("router.on", "routes.on")}
+    )
+    assert find_routers(name) == []
+    assert "doors.py is not used: its Router is called 'routes'; call it 'router'" in caplog.text

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from core.errors import PayloadError
 from core.observability import events
 from core.observability.events import Event, Events, JobFailed, JobStarted
 from core.observability.logging import configure_logging, log_events
@@ -35,6 +37,7 @@ def restored_logging() -> Iterator[None]:
     root.handlers = handlers
     for logger, level in levels:
         logger.setLevel(level)
+    logging.captureWarnings(False)
 
 
 def sample(kind: type[Event]) -> Event:
@@ -136,3 +139,17 @@ def test_a_word_with_percent_signs_is_logged_as_it_is(capsys: pytest.CaptureFixt
     configure_logging("DEBUG", "text")
     logged(events.MessageDropped("a/%s/%d", "100 %"))
     assert "dropped a message on a/%s/%d: 100 %" in capsys.readouterr().err
+
+
+def test_a_devices_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    bus = Events()
+    log_events(bus)
+    bus.emit(events.MessageFailed("pumps/7", 1, PayloadError("no JSON")))
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_forgotten_await_is_heard_of(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging()
+    warnings.showwarning("coroutine 'dispatch' was never awaited", RuntimeWarning, "controller.py", 7)
+    assert "'dispatch' was never awaited" in capsys.readouterr().err

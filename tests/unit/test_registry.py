@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 
-from core.errors import EnvelopeError, UnknownJobError
+from core.errors import EnvelopeError, SettingError, UnknownJobError
 from core.job import Job, job_name
 from core.queue.registry import JobRegistry
 
@@ -47,3 +48,44 @@ def test_pitfall_34_only_what_is_registered_is_found_and_nothing_is_imported(nam
     with pytest.raises(UnknownJobError):
         JobRegistry([SendEmail]).find(name)
     assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("max_tries", "three", "a whole number of 1 or more"),
+        ("max_tries", 0, "a whole number of 1 or more"),
+        ("max_tries", 2.5, "a whole number of 1 or more"),
+        ("max_tries", True, "a whole number of 1 or more"),
+        ("retry_after", -1, "a number of seconds from 0"),
+        ("retry_after", float("inf"), "a number of seconds from 0"),
+        ("timeout", float("nan"), "a number of seconds from 0"),
+        ("timeout", "30", "a number of seconds from 0"),
+        ("timeout", 1e12, "a number of seconds from 0"),
+    ],
+)
+def test_an_option_of_a_class_that_cannot_be_is_named_when_the_class_is_registered(
+    option: str, value: Any, rule: str
+) -> None:
+    odd = type("Odd", (Job,), {option: value})
+    with pytest.raises(SettingError) as caught:
+        JobRegistry([odd])
+    assert f"{job_name(odd)}.{option}={value!r} is not usable" in str(caught.value)
+    assert rule in str(caught.value)
+
+
+def test_options_that_can_be_or_are_worked_out_for_each_job_are_left_alone() -> None:
+    class Usual(Job):
+        max_tries = 1
+        retry_after = 0
+        timeout = 0.5
+
+    class Unset(Job):
+        max_tries = None  # type: ignore[assignment]
+
+    class Computed(Job):
+        @property
+        def timeout(self) -> float:  # type: ignore[override]
+            return 5.0
+
+    assert len(list(JobRegistry([Usual, Unset, Computed]))) == 3

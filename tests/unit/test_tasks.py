@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from core import tasks
-from core.tasks import end_tasks, first_of
+from core.tasks import end_tasks, first_of, is_being_cancelled, unless
 
 
 class Waiting:
@@ -111,3 +113,68 @@ async def test_a_task_that_swallows_a_cancellation_is_cancelled_again(monkeypatc
     await asyncio.sleep(0)
     await end_tasks(task)
     assert (task.cancelled(), swallowed) == (True, 3)
+
+
+# ── work that may be given up ────────────────────────────────────────────────────────────────────────────
+
+
+async def test_work_that_ends_before_the_event_came_to_its_end() -> None:
+    assert await unless(asyncio.Event(), at_once())
+
+
+async def test_what_the_work_raises_is_raised() -> None:
+    with pytest.raises(ValueError, match="no"):
+        await unless(asyncio.Event(), broken())
+
+
+async def test_work_is_over_when_it_was_given_up() -> None:
+    event, waiting = asyncio.Event(), Waiting()
+    task = asyncio.create_task(unless(event, waiting.wait()))
+    await asyncio.sleep(0)
+    event.set()
+    assert await task is False
+    assert waiting.cancelled
+
+
+async def test_what_work_raises_while_it_is_given_up_is_of_no_interest() -> None:
+    async def breaking() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("no")
+
+    event = asyncio.Event()
+    event.set()
+    assert not await unless(event, breaking())
+
+
+async def test_cancelling_the_wait_ends_the_work() -> None:
+    waiting = Waiting()
+    task = asyncio.create_task(unless(asyncio.Event(), waiting.wait()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert waiting.cancelled
+
+
+# ── who cancelled ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_cancellation_of_ones_own_is_told_from_that_by_others() -> None:
+    async def look(work: Coroutine[Any, Any, None]) -> bool:
+        try:
+            await work
+        except asyncio.CancelledError:
+            return is_being_cancelled()
+        return False
+
+    async def raising() -> None:
+        raise asyncio.CancelledError
+
+    assert not await look(raising())
+    task = asyncio.create_task(look(Waiting().wait()))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task

@@ -17,13 +17,13 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Answer, Database, Work
-from core.database.failures import DatabaseFailureStore, store_failures
 from core.database.tables import failed_jobs, jobs
 from core.errors import QueueUnavailableError
 from core.observability.events import Events
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers.statements.statements import Statements
 from core.queue.drivers.wake_up.pushes import Channel
+from core.queue.failures import DatabaseFailureStore, store_failures
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
 
 Item = TypeVar("Item")

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from inspect import iscoroutinefunction
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeAlias
 
 from core.errors import EnvelopeError, JobError, JobProcessRaisedError, MaxTriesExceededError
 from core.job import Job, job_name
 from core.observability.events import Events, JobStarted
 from core.queue.envelope import job_of, load_job, read_envelope
 from core.queue.registry import JobRegistry
-from core.queue.state import FetchedJob
+from core.queue.state import FetchedJob, Lease
 from core.queue.worker.limits import LimitRules, Limits, timed_out
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
 from core.queue.worker.process_pool import ProcessPool
 from core.queue.worker.retry import decide
 from core.queue.worker.soft_timeout import run_coroutine
-from core.queue.worker.thread_runner import ThreadRunner
+from core.queue.worker.thread_runner import OverranError, ThreadRunner
+
+UsersCall: TypeAlias = Callable[[], Awaitable[None] | None]
+
+HOOK_TIMEOUT = 60.0
+"""Seconds that a `failed()` may take."""
 
 
 class Executor:
@@ -37,8 +45,8 @@ class Executor:
 
     @property
     def has_busy_threads(self) -> bool:
-        """Whether a thread still runs a job; it would keep the process from ending."""
-        return self._threads.is_busy
+        """Whether a thread still runs a job or a hook; it would keep the process from ending."""
+        return bool(self._threads.running)
 
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
@@ -52,6 +60,11 @@ class Executor:
             return Failed(_used_up(fetched, limits), job)
         return await self._try(fetched, job, limits)
 
+    async def call_hook(self, job: Job, exception: Exception) -> None:
+        """Call a job's `failed()`, for HOOK_TIMEOUT at most. Raises what it raises."""
+        key = Lease(job.job_id, job.queue, "failed()")
+        await self._call(partial(job.failed, exception), job, key, HOOK_TIMEOUT)
+
     async def close(self) -> None:
         self._threads.close()
         await self._processes.close()
@@ -62,26 +75,30 @@ class Executor:
     async def _try(self, fetched: FetchedJob, job: Job, limits: Limits) -> Outcome:
         try:
             await self._run(fetched, job, limits)
-        except asyncio.CancelledError as error:
+        except BaseException as error:  # a job may raise whatever it likes, and must not take its worker along
             if _is_being_cancelled():
-                return Abandoned() if self._threads.runs(job.job_id) else Released()
-            return decide(job, as_job_error(job, error), fetched.attempts, limits)
-        except JobProcessRaisedError as error:
-            # Where the job raised it stands in the child's traceback; where we did is of no interest.
-            return decide(job, error.with_traceback(None), fetched.attempts, limits)
-        except Exception as error:
-            return decide(job, error, fetched.attempts, limits)
-        except SystemExit as error:
-            return decide(job, as_job_error(job, error), fetched.attempts, limits)
+                return Abandoned() if fetched.lease in self._threads.running else Released()
+            return decide(job, as_exception(error), job.attempts, limits)
         return Completed()
 
     async def _run(self, fetched: FetchedJob, job: Job, limits: Limits) -> None:
         if job.execution == "process":
             await self._processes.run(fetched, job, limits)
-        elif iscoroutinefunction(job.handle):
-            await _run_on_loop(job, limits)
         else:
-            await self._threads.run(job, limits)
+            await self._call(job.handle, job, fetched.lease, limits.timeout, limits.soft_timeout)
+
+    async def _call(self, call: UsersCall, job: Job, key: Lease, timeout: float, soft_timeout: float = 0.0) -> None:
+        """Await a coroutine function; run any other in a thread, and await what that may return."""
+        if is_coroutine_function(call):
+            result = call()
+        else:
+            try:
+                result = await self._threads.run(call, key, timeout, soft_timeout)
+            except OverranError:
+                raise timed_out(job, timeout) from None
+        awaitable = awaitable_of(result, job)
+        if awaitable is not None:
+            await _within(timeout, run_coroutine(awaitable, soft_timeout), job)
 
 
 def load(fetched: FetchedJob, registry: JobRegistry) -> Job:
@@ -91,18 +108,38 @@ def load(fetched: FetchedJob, registry: JobRegistry) -> Job:
     return job
 
 
-async def _run_on_loop(job: Job, limits: Limits) -> None:
-    scope = asyncio.timeout(limits.timeout or None)
+def awaitable_of(result: Any, job: Job) -> Awaitable[Any] | None:
+    """What a `handle` or `failed` has returned, where that is something to await."""
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(f"{job_name(type(job))}: a handle() or failed() with `yield` in it does not run; take it out.")
+    return result if inspect.isawaitable(result) else None
+
+
+def as_exception(error: BaseException) -> Exception:
+    """An error that can be recorded: as it is, or wrapped where it would end a program (SystemExit, …)."""
+    if isinstance(error, JobProcessRaisedError):
+        return error.with_traceback(None)  # its note says where, in the child; how it came to us is of no interest
+    if isinstance(error, Exception):
+        return error
+    wrapped = JobError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+async def _within(timeout: float, running: Awaitable[None], job: Job) -> None:
+    scope = asyncio.timeout(timeout or None)
     try:
         async with scope:
-            result = job.handle()
-            if result is not None:
-                await run_coroutine(result, limits.soft_timeout)
+            await running
     except TimeoutError:
         if not scope.expired():
             raise  # the job's own
     if scope.expired():  # also where the job swallowed the cancellation
-        raise timed_out(job, limits)
+        raise timed_out(job, timeout)
+
+
+def is_coroutine_function(call: UsersCall) -> bool:
+    return inspect.iscoroutinefunction(call.func if isinstance(call, partial) else call)
 
 
 def _is_being_cancelled() -> bool:
@@ -111,15 +148,9 @@ def _is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def as_job_error(job: Job, error: BaseException) -> JobError:
-    """For what a job raised that is no Exception."""
-    wrapped = JobError(f"{job_name(type(job))} raised {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
-
-
 def _used_up(fetched: FetchedJob, limits: Limits) -> MaxTriesExceededError:
     return MaxTriesExceededError(
-        f"The job was started {fetched.attempts - 1} times of {limits.max_tries} without reporting back: its worker "
-        f"died or lost its lease each time. Look at the workers' logs for what kills them before you retry it."
+        f"The job was started {fetched.attempts - 1} times, and {limits.max_tries} are allowed. Its last try either "
+        f"never reported back, as its worker died or lost its lease, or failed while more tries were allowed. Look at "
+        f"the workers' logs for this job id before you retry it."
     )

@@ -17,7 +17,7 @@ from core.observability.events import Event, Events
 from core.queue.driver import Driver
 from core.queue.state import Lease
 from core.queue.worker.service_thread import run_on_own_loop
-from core.queue.worker.until_reached import until_reached
+from core.queue.worker.until_reached import until_answered
 
 BEATS_PER_LEASE = 3
 """So that a beat may fail twice before a lease runs out."""
@@ -91,7 +91,7 @@ class Heartbeat:
             await driver.ping()
             return frozenset()
 
-        lost = await until_reached(renew, events)
+        lost = await until_answered(renew, events)
         self.last_success = time.monotonic()
         return [asked[job_id] for job_id in lost]
 

@@ -40,8 +40,8 @@ def _first(flag: float | None, own: float | None, default: float) -> float:
     return default if own is None else own
 
 
-def timed_out(job: Job, limits: Limits) -> JobTimeoutError:
+def timed_out(job: Job, timeout: float) -> JobTimeoutError:
     return JobTimeoutError(
-        f"{job_name(type(job))} took longer than its timeout of {limits.timeout:g} s (try {job.attempts}). Raise "
+        f"{job_name(type(job))} took longer than its timeout of {timeout:g} s (try {job.attempts}). Raise "
         f"`timeout` of the class, --timeout or QUEUE_TIMEOUT if it needs more."
     )

@@ -63,7 +63,7 @@ class ProcessPool:
                 async with asyncio.timeout(limits.timeout or None):
                     answer = await process.run(work)
             except TimeoutError:
-                raise timed_out(job, limits) from None
+                raise timed_out(job, limits.timeout) from None
             except JobProcessDiedError as error:
                 raise JobProcessDiedError(f"{job_name(type(job))} (try {job.attempts}): {error}") from None
             unless_answered.pop_all()

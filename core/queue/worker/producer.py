@@ -10,10 +10,10 @@ from contextlib import suppress
 from core.clock import jittered
 from core.errors import QueueUnavailableError
 from core.observability.events import Events
-from core.queue.driver import Driver
+from core.queue.driver import Driver, WakeUp
 from core.queue.state import FetchedJob
 from core.queue.worker.options import WorkerOptions
-from core.queue.worker.until_reached import until_reached
+from core.queue.worker.until_reached import until_answered
 
 EMPTY_CHECK_INTERVAL = 0.2
 """Seconds between looks, with --stop-when-empty, at jobs that other workers still execute."""
@@ -22,7 +22,7 @@ EMPTY_CHECK_INTERVAL = 0.2
 class Producer:
     """Hands each fetched job to `start`; `slot_freed` has to be called when its slot is free again.
 
-    Stopped by cancelling `run`; a fetch under way is finished first, as its jobs are leased already.
+    Stopped by cancelling `run`; a fetch under way is finished first, as its jobs may be leased already.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Producer:
         self._running = 0
         self._started = 0
         self._freed = asyncio.Event()
+        self._sleeping: asyncio.Future[bool] | None = None
         self._stage_at = 0.0  # on the monotonic clock; 0 for at once
 
     def slot_freed(self) -> None:
@@ -60,19 +61,37 @@ class Producer:
                     continue
                 if await self._is_finished():
                     return
-                woken = await wake_up.wait(self._pause())
+                woken = await self._sleep(wake_up)
         finally:
             await wake_up.close()
+
+    def due_in(self, seconds: float) -> None:
+        """A job of these queues is due in so many seconds: look then, even where that means to wake up."""
+        due = time.monotonic() + seconds
+        if due < self._stage_at:
+            self._stage_at = due
+            if self._sleeping is not None:
+                self._sleeping.cancel()
+
+    async def _sleep(self, wake_up: WakeUp) -> bool:
+        """Until a wake-up (then True) or the next staging."""
+        self._sleeping = asyncio.ensure_future(wake_up.wait(self._pause()))
+        try:
+            await asyncio.wait({self._sleeping})
+            return not self._sleeping.cancelled() and self._sleeping.result()
+        finally:
+            self._sleeping.cancel()
+            self._sleeping = None
 
     async def _stage_if_due(self) -> None:
         if time.monotonic() < self._stage_at:
             return
-        next_due = await until_reached(lambda: self._driver.stage(self._options.queues.names), self._events)
+        next_due = await until_answered(lambda: self._driver.stage(self._options.queues.names), self._events)
         longest = jittered(self._options.sleep)  # so that a herd of workers does not poll in step
         self._stage_at = time.monotonic() + (longest if next_due is None else min(next_due, longest))
 
     async def _fetch(self, wanted: int) -> int:
-        return await until_reached(lambda: self._fetch_once(wanted), self._events)
+        return await until_answered(lambda: self._fetch_once(wanted), self._events)
 
     async def _free_slots(self) -> int:
         """How many jobs to fetch: waits for a free slot, and is 0 once --max-jobs are started."""
@@ -85,12 +104,17 @@ class Producer:
 
     async def _fetch_once(self, wanted: int) -> int:
         fetching = asyncio.ensure_future(self._driver.fetch(self._options.queues.next(), wanted, self._options.lease))
-        try:
-            return self._take(await asyncio.shield(fetching))
-        except asyncio.CancelledError:
+        was_cancelled = False
+        while not fetching.done():
+            try:
+                await asyncio.wait({fetching})
+            except asyncio.CancelledError:
+                was_cancelled = True
+        if was_cancelled:
             with suppress(QueueUnavailableError):
-                self._take(await fetching)
-            raise
+                self._take(fetching.result())
+            raise asyncio.CancelledError
+        return self._take(fetching.result())
 
     def _take(self, jobs: list[FetchedJob]) -> int:
         self._running += len(jobs)
@@ -103,7 +127,7 @@ class Producer:
         """With --stop-when-empty: whether no job of the queues is available or executing."""
         if not self._options.stop_when_empty or self._running:
             return False
-        return await until_reached(self._are_queues_empty, self._events)
+        return await until_answered(self._are_queues_empty, self._events)
 
     async def _are_queues_empty(self) -> bool:
         names = self._options.queues.names

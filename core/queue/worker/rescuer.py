@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from core.clock import jittered
 from core.observability.events import Events, JobsRescued
 from core.queue.driver import Driver
-from core.queue.worker.until_reached import until_reached
+from core.queue.worker.until_reached import until_answered
 
 
 class Rescuer:
@@ -22,7 +22,7 @@ class Rescuer:
 
     async def run(self) -> None:
         while True:
-            count = await until_reached(lambda: self._driver.rescue(self._queues), self._events)
+            count = await until_answered(lambda: self._driver.rescue(self._queues), self._events)
             if count:
                 self._events.emit(JobsRescued(count))
             await asyncio.sleep(jittered(self._lease / 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from core.errors import EnvelopeError, JobProcessRaisedError, PermanentError
+from core.errors import JobProcessRaisedError, MessageError, PermanentError
 from core.job import Job
 from core.queue.worker.limits import Limits
 from core.queue.worker.outcome import Failed, Retry
@@ -21,13 +21,16 @@ def decide(job: Job, exception: Exception, attempts: int, limits: Limits) -> Ret
 
 def wants_retry(job: Job | None, exception: Exception) -> bool:
     """Whether another try makes sense. A `should_retry` that raises counts as a yes: the tries are bounded, and
-    giving up early loses work."""
+    giving up early loses work.
+
+    A recorded message that still does not fit its route (MessageError) would not fit it the next time either.
+    """
     if isinstance(exception, JobProcessRaisedError):
         return exception.wants_retry
-    if job is None or isinstance(exception, PermanentError | EnvelopeError):
+    if job is None or isinstance(exception, PermanentError | MessageError):
         return False
     try:
         return job.should_retry(exception)
-    except Exception:
-        _log.exception("should_retry() of %r raised; the job is tried again", job)
+    except (Exception, SystemExit):
+        _log.exception("should_retry() of job %s raised; the job is tried again", job.job_id)
         return True

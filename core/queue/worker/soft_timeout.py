@@ -85,19 +85,29 @@ class _Interruptible:
 class ThreadCall:
     """A call in a thread, which `interrupt` raises SoftTimeout in. Runs in the context in which it was made."""
 
-    def __init__(self, function: Callable[[], object]) -> None:
+    def __init__(self, function: Callable[[], Any]) -> None:
         self._context = copy_context()
         self._function = function
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._is_interrupted = False
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         self._thread = threading.get_ident()
         try:
-            self._context.run(self._function)
+            return self._context.run(self._function)
         finally:
             self._end()
+
+    @contextmanager
+    def interrupted_after(self, soft_timeout: float) -> Iterator[None]:
+        """Around waiting for the call: interrupt it after `soft_timeout` seconds; 0 for never."""
+        timer = asyncio.get_running_loop().call_later(soft_timeout, self.interrupt) if soft_timeout else None
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def interrupt(self) -> None:
         with self._lock:

@@ -1,70 +1,56 @@
-"""Runs jobs whose `handle` is not async, each in a thread. A thread cannot be stopped."""
+"""Runs users' plain functions in a bounded number of threads, and waits for each of them to its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
-from core.job import Job
-from core.queue.worker.limits import Limits, timed_out
 from core.queue.worker.soft_timeout import ThreadCall
+from core.threads import plainly
 
 _log = logging.getLogger("routemq.queue.worker")
 
 
+class OverranError(Exception):
+    """A function returned, or raised, only after its time was over."""
+
+
 class ThreadRunner:
     def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="job")
         self._free = asyncio.Semaphore(threads)
-        self._running: set[str] = set()  # ids of the jobs that threads run
+        self.running: set[Hashable] = set()
+        """The keys of what threads run at the moment; such a thread keeps the process from ending."""
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a thread still runs a job; it would keep the process from ending."""
-        return bool(self._running)
+    async def run(self, call: Callable[[], Any], key: Hashable, timeout: float, soft_timeout: float = 0.0) -> Any:
+        """What `call` returns. One that takes longer than `timeout` seconds (0: no limit) is waited for all the
+        same, as a thread cannot be stopped; then it raises OverranError.
 
-    def runs(self, job_id: str) -> bool:
-        return job_id in self._running
-
-    async def run(self, job: Job, limits: Limits) -> None:
-        """Run `handle`. One that takes too long is waited for all the same: it cannot be stopped, and given back
-        it would run beside itself. Raises JobTimeoutError once it has returned."""
-        call = ThreadCall(job.handle)
-        running = await self._start(job.job_id, call)
-        if await self._is_done(running, call, limits):
-            running.result()
-            return
-        _log.warning(
-            "%r runs in a thread beyond its timeout of %g s; its slot is held until it returns", job, limits.timeout
-        )
-        await asyncio.wait({running})
-        raise timed_out(job, limits)
+        After `soft_timeout` seconds (0: never), SoftTimeout is raised inside it. Cancelled, this stops waiting,
+        and the thread goes on: `key` stays in `running` until it returns.
+        """
+        await self._free.acquire()  # here and not in the pool, lest the wait counts towards the timeout
+        self.running.add(key)
+        work = ThreadCall(partial(plainly, call))
+        running = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        running.add_done_callback(partial(self._ended, key))
+        with work.interrupted_after(soft_timeout):
+            done, _ = await asyncio.wait({running}, timeout=timeout or None)
+        if not done:
+            _log.warning("%s runs in a thread beyond its %g s; its slot is held until it returns", key, timeout)
+            await asyncio.wait({running})
+            raise OverranError
+        return running.result()
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _start(self, job_id: str, call: ThreadCall) -> asyncio.Future[None]:
-        await self._free.acquire()  # here and not in the pool, lest the wait counts towards the timeout
-        self._running.add(job_id)
-        running = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        running.add_done_callback(partial(self._ended, job_id))
-        return running
-
-    async def _is_done(self, running: asyncio.Future[None], call: ThreadCall, limits: Limits) -> bool:
-        """Whether the call returned within its timeout."""
-        soft = limits.soft_timeout
-        timer = asyncio.get_running_loop().call_later(soft, call.interrupt) if soft else None
-        try:
-            done, _ = await asyncio.wait({running}, timeout=limits.timeout or None)
-        finally:
-            if timer is not None:
-                timer.cancel()
-        return bool(done)
-
-    def _ended(self, job_id: str, running: asyncio.Future[None]) -> None:
-        self._running.discard(job_id)
+    def _ended(self, key: Hashable, running: asyncio.Future[Any]) -> None:
+        self.running.discard(key)
         self._free.release()
         if not running.cancelled():
-            running.exception()  # retrieved, so that an abandoned one is not reported as unseen
+            running.exception()  # looked at, so that an abandoned one is not reported as unseen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -10,11 +11,16 @@ from core.clock import Backoff
 from core.errors import QueueUnavailableError
 from core.observability.events import Events, StoreBack, StoreLost
 
+_log = logging.getLogger("routemq.queue.worker")
+
 T = TypeVar("T")
 
 
 async def until_reached(call: Callable[[], Awaitable[T]], events: Events) -> T:
-    """What `call` returns, once the store can be reached; in between, waits with growing, jittered delays."""
+    """What `call` returns, once the store can be reached; in between, waits with growing, jittered delays.
+
+    Raises what else `call` raises.
+    """
     backoff, lost = Backoff(0.05, 3.0), False
     while True:
         try:
@@ -27,3 +33,18 @@ async def until_reached(call: Callable[[], Awaitable[T]], events: Events) -> T:
             if lost:
                 events.emit(StoreBack("queue"))
             return result
+
+
+async def until_answered(call: Callable[[], Awaitable[T]], events: Events) -> T:
+    """As `until_reached`; an error that nobody foresaw is logged, and the call made again as well.
+
+    For the services of a worker: one that died would leave its jobs without leases, or the queue unserved.
+    """
+    backoff = Backoff(0.5, 30.0)
+    while True:
+        try:
+            return await until_reached(call, events)
+        except Exception:
+            delay = backoff.next()
+            _log.exception("the store gave an unexpected answer; asking again in %.1f s", delay)
+            await asyncio.sleep(delay)

@@ -14,11 +14,11 @@ from core.queue.driver import Driver
 from core.queue.state import FetchedJob, Lease
 from core.queue.worker.blocked_loop import watch_loop
 from core.queue.worker.completer import Completer, Ended
-from core.queue.worker.executor import Executor
+from core.queue.worker.executor import Executor, as_exception
 from core.queue.worker.heartbeat import Heartbeat
 from core.queue.worker.memory_guard import watch_memory
 from core.queue.worker.options import WorkerOptions
-from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released
+from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released, Retry
 from core.queue.worker.producer import Producer
 from core.queue.worker.rescuer import Rescuer
 from core.tasks import end_tasks, first_of
@@ -53,11 +53,12 @@ class Worker:
         self._executor = executor
         self._running: dict[Lease, asyncio.Task[Outcome]] = {}
         self._producing: asyncio.Task[None] | None = None
+        self._asked_to_stop = False
+        self._has_outgrown = False
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._all_recorded = asyncio.Event()
-        self._has_outgrown = False
-        self._completer = Completer(driver, events, on_recorded=self._recorded)
+        self._completer = Completer(driver, events, call_hook=executor.call_hook, on_recorded=self._recorded)
         self._heartbeat = Heartbeat(driver, options.lease, events, on_lost=self._cancel, open_driver=open_driver)
         self._rescuer = Rescuer(driver, options.queues.names, options.lease, events)
         self._producer = Producer(driver, options, events, start=self._start)
@@ -79,8 +80,12 @@ class Worker:
         return self._has_outgrown or (counted_out and not self._stopping.is_set())
 
     def stop(self) -> None:
-        if self._stopping.is_set():
+        if self._asked_to_stop:
             self._at_once.set()
+        self._asked_to_stop = True
+        self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
         self._stopping.set()
         if self._producing is not None:
             self._producing.cancel()
@@ -112,12 +117,12 @@ class Worker:
 
     def _outgrown(self) -> None:
         self._has_outgrown = True
-        self.stop()
+        self._begin_to_stop()
 
     async def _stop_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
         _log.info("stopping after --max-time %g s", seconds)
-        self.stop()
+        self._begin_to_stop()
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -129,15 +134,18 @@ class Worker:
         task.add_done_callback(partial(self._ended, fetched, time.monotonic()))
 
     def _ended(self, fetched: FetchedJob, started: float, task: asyncio.Task[Outcome]) -> None:
-        outcome = _outcome_of(task)
-        if isinstance(outcome, Abandoned):
-            self._recorded(fetched)
+        ended = Ended(fetched, _outcome_of(task), time.monotonic() - started)
+        if isinstance(ended.outcome, Abandoned):
+            self._recorded(ended)
         else:
-            self._completer.record(Ended(fetched, outcome, time.monotonic() - started))
+            self._completer.record(ended)
 
-    def _recorded(self, fetched: FetchedJob) -> None:
-        self._heartbeat.drop(fetched.lease)
-        del self._running[fetched.lease]
+    def _recorded(self, ended: Ended[Outcome]) -> None:
+        lease = ended.fetched.lease
+        self._heartbeat.drop(lease)
+        del self._running[lease]
+        if isinstance(ended.outcome, Retry):
+            self._producer.due_in(ended.outcome.delay)
         self._producer.slot_freed()
         if not self._running:
             self._all_recorded.set()
@@ -158,11 +166,11 @@ class Worker:
             await first_of(self._all_recorded.wait(), self._at_once.wait(), self._grace_over())
         for task in self._running.values():
             task.cancel()
+        self._completer.cut_hooks_short()
         try:
             async with asyncio.timeout(LAST_WORDS):
                 if self._running:
                     await self._all_recorded.wait()
-                await self._completer.drained()
         except TimeoutError:
             _log.error("%d jobs could not be handed back; they run again after their leases", len(self._running))
 
@@ -176,6 +184,4 @@ def _outcome_of(task: asyncio.Task[Outcome]) -> Outcome:
     if task.cancelled():  # before its first step, so that it never came to return an outcome
         return Released()
     error = task.exception()
-    if isinstance(error, Exception):  # e.g. a `max_tries` of the class that is no number
-        return Failed(error, None)
-    return task.result()
+    return task.result() if error is None else Failed(as_exception(error), None)

@@ -12,11 +12,12 @@ from sqlalchemy import Table, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.queue_failed_job import QueueFailedJob, cleanup_old_failed_jobs
+from core.database.bound import bind, unbind
 from core.database.engine import Database
-from core.database.failures import DatabaseFailureStore
 from core.errors import NotRunningError
-from core.model import Model, bind, unbind
+from core.model import Model
 from core.queue.drivers.database import DatabaseDriver
+from core.queue.failures import DatabaseFailureStore
 from core.queue.state import Failure, NewJob
 from tests.servers.databases import query
 

@@ -47,6 +47,12 @@ async def test_a_job_runs_in_a_child_process_async_or_not(plant: Plant, line: Li
     assert os.getpid() not in pids and pids <= children()
 
 
+async def test_a_decorated_coroutine_is_awaited(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.ReportDecorated(line=plant.line))
+    plant.start(max_tries=1)
+    assert int(await line.answered()) in children()
+
+
 async def test_no_process_is_started_before_a_job_needs_one(plant: Plant, line: Line) -> None:
     before = children()
     plant.start()

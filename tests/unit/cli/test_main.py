@@ -6,11 +6,14 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
 
+from core.cli import queue_stats
 from core.cli.main import COMMANDS, command_first
+from core.errors import SettingError, UnavailableError
 from tests.unit.cli.conftest import CommandLine
 
 ROOT = Path(__file__).parents[3]
@@ -85,6 +88,17 @@ def test_help_lists_every_command_but_the_routers_own(fresh: CommandLine) -> Non
         (["--queue-work", "--max-time", "-1"], "-1.0 is not in the range x>0"),
         (["--queue-work", "--timeout", "-1"], "-1.0 is not in the range x>=0"),
         (["--queue-work", "--memory", "-1"], "-1.0 is not in the range x>0"),
+        (["queue-prune", "--hours", "1e12"], "is not in the range 0<=x<="),
+        (["queue-prune", "--hours", "nan"], "'nan' is not a finite number"),
+        (["queue-prune", "--hours", "inf"], "'inf' is not a finite number"),
+        (["--queue-work", "--sleep", "nan"], "'nan' is not a finite number"),
+        (["--queue-work", "--max-time", "inf"], "'inf' is not a finite number"),
+        (["--queue-work", "--timeout", "1e300"], "is not in the range 0<=x<="),
+        (["--queue-work", "--memory", "nan"], "'nan' is not a finite number"),
+        (["--queue-work", "--concurrency", "9" * 30], "is not in the range 1<=x<="),
+        (["--start-timeout", "nan"], "'nan' is not a finite number"),
+        (["--start-timeout", "2", "queue-stats"], "--start-timeout stands behind the command"),
+        (["dev", "--for", "inf"], "'inf' is not a finite number"),
     ],
     ids=" ".join,
 )
@@ -108,6 +122,22 @@ def test_a_wrong_database_url_is_told_without_its_password(fresh: CommandLine, m
     result = fresh("queue-failed")
     assert result.code == 1
     assert result.err.startswith("Error: DATABASE_URL='oracle://user:***@here/x' is not usable: ")
+
+
+def test_errors_out_of_several_tasks_at_once_are_told_without_a_traceback(
+    fresh: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = ExceptionGroup("inner", [SettingError("the first"), UnavailableError("the second")])
+    monkeypatch.setattr(queue_stats, "run_in_application", Mock(side_effect=ExceptionGroup("outer", [inner])))
+    result = fresh("queue-stats")
+    assert (result.code, result.out, result.err) == (1, "", "Error: the first\nError: the second\n")
+
+
+def test_a_defect_among_several_errors_is_not_hidden(fresh: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = ExceptionGroup("both", [SettingError("ours"), ZeroDivisionError("a defect")])
+    monkeypatch.setattr(queue_stats, "run_in_application", Mock(side_effect=group))
+    with pytest.raises(ExceptionGroup):
+        fresh("queue-stats")
 
 
 def test_a_package_that_is_not_there_is_named(fresh: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
         ([], (None, None)),
         (["router"], (None, None)),
         (["--router", "--start-timeout", "0"], (None, 0.0)),
+        (["--start-timeout", "2"], (None, 2.0)),
         (["shared-process", "2"], (2, None)),
     ],
-    ids=["nothing", "word", "flag", "shared"],
+    ids=["nothing", "word", "flag", "option", "shared"],
 )
 def test_the_router_is_run(run: CommandLine, told: Told, words: list[str], role: tuple[Any, ...]) -> None:
     assert run(*words).code == 0

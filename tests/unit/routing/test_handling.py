@@ -199,7 +199,9 @@ async def test_what_another_try_would_not_change_goes_on_record_at_once(
 async def typed(payload: Reading, pump: int = 0) -> None: ...
 
 
-@pytest.mark.parametrize("exception", [ValueError("broken"), asyncio.CancelledError(), SystemExit(1)])
+@pytest.mark.parametrize(
+    "exception", [ValueError("broken"), asyncio.CancelledError(), SystemExit(1), BaseException("as a panic in Rust")]
+)
 async def test_pitfall_10_no_failure_of_a_controller_goes_unread(
     handling: Handling, records: Records, exception: BaseException
 ) -> None:

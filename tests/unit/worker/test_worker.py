@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -45,7 +45,7 @@ class InThread(Job):
 
 
 class Fails(Job):
-    retry_after = 0
+    retry_after: float = 0
     message: str = "boom"
 
     async def handle(self) -> None:
@@ -57,8 +57,8 @@ class Fails(Job):
 
 
 class Waits(Job):
-    started: asyncio.Event
-    go_on: asyncio.Event
+    started: ClassVar[asyncio.Event]
+    go_on: ClassVar[asyncio.Event]
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Waits(Job):
         finally:
             Waits.running -= 1
 
-    running = 0
+    running: ClassVar[int] = 0
 
 
 @pytest.fixture(autouse=True)
@@ -493,7 +493,7 @@ async def test_jobs_fetched_while_the_worker_is_stopped_are_not_forgotten(worksh
     worker, task = workshop.start()
     await reached.wait()
     worker.stop()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.25)  # longer than the worker waits before it insists
     go_on.set()
     await asyncio.wait_for(task, PROMPT)
     assert JOURNAL == ["in between"] and await workshop.manager.size("default") == 0
@@ -599,3 +599,196 @@ async def test_every_service_outlives_a_store_that_is_away(workshop: Workshop, v
     await workshop.until(lambda: bool(workshop.of(StoreBack)))
     Waits.go_on.set()
     await workshop.until(lambda: len(workshop.of(JobCompleted)) == 1)
+
+
+# ── what users' code may do ──────────────────────────────────────────────────────────────────────────
+
+
+def _quietly(function: Any) -> Any:
+    """A decorator that hides that what it decorates is a coroutine function."""
+
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    return call
+
+
+async def test_a_decorated_coroutine_is_awaited(workshop: Workshop, journal: list[Any]) -> None:
+    class Decorated(Job):
+        @_quietly
+        async def handle(self) -> None:
+            journal.append("ran")
+
+    await workshop.dispatch(Decorated())
+    await workshop.work()
+    assert journal == ["ran"]
+
+
+async def test_a_decorated_coroutine_has_its_timeout(workshop: Workshop) -> None:
+    class Decorated(Job):
+        @_quietly
+        async def handle(self) -> None:
+            await asyncio.Event().wait()
+
+    await workshop.dispatch(Decorated())
+    await workshop.work(timeout=0.05, max_tries=1)
+    assert isinstance(workshop.of(JobFailed)[0].exception, JobTimeoutError)
+
+
+async def test_a_handle_with_yield_fails_instead_of_counting_as_done(workshop: Workshop) -> None:
+    class Yields(Job):
+        def handle(self) -> Any:
+            yield 1
+
+    await workshop.dispatch(Yields())
+    await workshop.work(max_tries=1)
+    assert "yield" in str(workshop.of(JobFailed)[0].exception)
+
+
+class Panic(BaseException):
+    """As extensions in Rust raise it."""
+
+
+@pytest.mark.parametrize("error", [StopIteration(), Panic("at the disco"), KeyboardInterrupt(), SystemExit(1)])
+async def test_whatever_a_thread_raises_is_a_failed_try(workshop: Workshop, error: BaseException) -> None:
+    class Raises(Job):
+        def handle(self) -> None:
+            raise error
+
+    await workshop.dispatch(Raises(), Note(text="next"))
+    await workshop.work(max_tries=1, concurrency=1)
+    assert len(workshop.of(JobFailed)) == 1
+    assert JOURNAL == ["next"]
+
+
+async def test_whatever_a_coroutine_raises_is_a_failed_try(workshop: Workshop) -> None:
+    class Raises(Job):
+        async def handle(self) -> None:
+            raise Panic
+
+    await workshop.dispatch(Raises(), Note(text="next"))
+    await workshop.work(max_tries=1, concurrency=1)
+    assert len(workshop.of(JobFailed)) == 1
+    assert JOURNAL == ["next"]
+
+
+async def test_what_a_library_makes_of_our_cancellation_is_no_failed_try(workshop: Workshop) -> None:
+    class Translates(Waits):
+        async def handle(self) -> None:
+            try:
+                await super().handle()
+            except asyncio.CancelledError:
+                raise ConnectionError("interrupted") from None
+
+    await workshop.dispatch(Translates())
+    worker, task = workshop.start(grace=0.05, max_tries=1)
+    await _started()
+    worker.stop()
+    await asyncio.wait_for(task, PROMPT)
+    assert len(workshop.of(JobReleased)) == 1
+    assert not workshop.of(JobFailed)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), Panic()])
+async def test_a_hook_may_raise_whatever_it_likes(workshop: Workshop, error: BaseException) -> None:
+    class BadHook(Fails):
+        async def failed(self, exception: Exception) -> None:
+            raise error
+
+    await workshop.dispatch(BadHook(), Note(text="next"))
+    await workshop.work(max_tries=1, concurrency=1)
+    assert len(workshop.of(HookFailed)) == 1
+    assert JOURNAL == [1, "next"]
+
+
+async def test_hooks_are_bounded_by_the_slots(workshop: Workshop) -> None:
+    running, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    class SlowHook(Fails):
+        async def failed(self, exception: Exception) -> None:
+            running.release()
+            await go_on.wait()
+
+    await workshop.dispatch(*(SlowHook() for _ in range(10)))
+    workshop.start(max_tries=1, concurrency=3)
+    for _ in range(3):
+        await asyncio.wait_for(running.acquire(), PROMPT)
+    assert len(workshop.of(JobStarted)) == 3
+    go_on.set()
+    await workshop.until(lambda: len(workshop.of(JobFailed)) == 10)
+
+
+async def test_a_hook_that_outlasts_the_grace_is_cut_short_and_told_of(workshop: Workshop) -> None:
+    class SlowHook(Fails):
+        async def failed(self, exception: Exception) -> None:
+            await asyncio.Event().wait()
+
+    await workshop.dispatch(SlowHook())
+    worker, task = workshop.start(max_tries=1, grace=0.05)
+    await workshop.until(lambda: len(workshop.of(JobFailed)) == 1)
+    worker.stop()
+    await asyncio.wait_for(task, PROMPT)
+    assert isinstance(workshop.of(HookFailed)[0].exception, asyncio.CancelledError)
+
+
+async def test_a_failure_whose_answer_was_lost_still_has_its_hook(workshop: Workshop) -> None:
+    fail = workshop.driver.fail
+    lost: list[bool] = []
+
+    async def answer_lost_once(failures: Any) -> Any:
+        stale = await fail(failures)
+        if not lost:
+            lost.append(True)
+            raise QueueUnavailableError("the answer got lost")
+        return stale
+
+    workshop.driver.fail = answer_lost_once  # type: ignore[method-assign]
+    await workshop.dispatch(Fails())
+    await workshop.work(max_tries=1)
+    assert JOURNAL[1][0] == "failed"
+    assert len(workshop.of(JobFailed)) == 1
+    assert not workshop.of(LeaseLost)
+
+
+async def test_a_retry_is_started_when_it_is_due_whatever_sleep_says(workshop: Workshop, journal: list[Any]) -> None:
+    job = Fails()
+    job.retry_after = 0.1
+    await workshop.dispatch(job)
+    workshop.start(sleep=3600, max_tries=2)
+    await workshop.until(lambda: len(workshop.of(JobFailed)) == 1)
+    assert journal[:2] == [1, 2]
+
+
+async def test_the_first_signal_after_max_time_still_leaves_the_grace(workshop: Workshop) -> None:
+    await workshop.dispatch(Waits())
+    worker, task = workshop.start(max_time=0.05)
+    await _started()
+    await asyncio.sleep(0.1)
+    worker.stop()
+    Waits.go_on.set()
+    await asyncio.wait_for(task, PROMPT)
+    assert len(workshop.of(JobCompleted)) == 1
+
+
+@pytest.mark.parametrize("verb", ["fetch", "stage", "rescue", "renew"])
+async def test_an_unforeseen_error_of_the_store_ends_no_service(
+    workshop: Workshop, verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    original, troubles = getattr(workshop.driver, verb), 1
+
+    async def unforeseen(*args: Any) -> Any:
+        nonlocal troubles
+        troubles -= 1
+        if troubles >= 0:
+            raise ValueError("nobody foresaw this")
+        return await original(*args)
+
+    setattr(workshop.driver, verb, unforeseen)
+    _, task = workshop.start(lease=0.15)
+    await workshop.dispatch(Waits())
+    await _started()
+    while "unexpected answer" not in caplog.text:  # noqa: ASYNC110, a log line has no event
+        await asyncio.sleep(0.01)
+    Waits.go_on.set()
+    await workshop.until(lambda: len(workshop.of(JobCompleted)) == 1)
+    assert not task.done()

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Mapped
 
-from core.database.failures import DatabaseFailureStore
-from core.database.model import Model, bound_database
+from core.database.bound import bound_database
+from core.database.model import Model
 from core.database.tables import failed_jobs
+from core.queue.failures import DatabaseFailureStore
 
 
 class QueueFailedJob(Model):
