@@ -15,10 +15,12 @@ class DatabaseSettings(Section):
 
     url: str = Field(
         "sqlite+aiosqlite:///storage/routemq.sqlite3",
+        repr=False,  # it holds a password
         description="sqlite:///path, postgresql://user:password@host/name or mysql://user:password@host/name",
     )
     pool_size: PositiveInt = Field(10, description="connections of one process at most")
     pool_timeout: PositiveFloat = Field(30.0, description="seconds to wait for a free connection")
+    answer_timeout: PositiveFloat = Field(30.0, description="seconds that PostgreSQL and MySQL get for an answer")
     sqlite_synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="NORMAL survives a crash of the process, FULL a power cut as well"
     )

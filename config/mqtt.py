@@ -8,7 +8,7 @@ from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from core.mqtt.options import MqttOptions, TlsOptions, WillOptions
-from core.settings import Section
+from core.settings import Section, SomeSeconds
 
 
 class MqttSettings(Section):
@@ -32,11 +32,12 @@ class MqttSettings(Section):
         le=0xFFFFFFFF,
         description="seconds that the broker keeps our messages while we are away",
     )
-    max_in_flight: int = Field(256, ge=1, le=65535, description="messages at most from arrival to PUBACK")
+    receive: Literal["fast", "stock"] = Field("fast", description="fast, or stock: messages by way of paho-mqtt")
+    max_in_flight: int = Field(1000, ge=1, le=65535, description="messages at most from arrival to PUBACK")
     max_in_flight_bytes: int = Field(67108864, ge=1, description="bytes of payload at most in that span")
     handler_tries: int = Field(3, ge=1, description="tries of a handler before failed_jobs")
-    reconnect_min: float = Field(0.5, gt=0, description="seconds before the first try to reconnect")
-    reconnect_max: float = Field(30.0, gt=0, description="seconds between tries to reconnect, at most")
+    reconnect_min: SomeSeconds = Field(0.5, description="seconds before the first try to reconnect")
+    reconnect_max: SomeSeconds = Field(30.0, description="seconds between tries to reconnect, at most")
 
     transport: Literal["tcp", "websockets"] = Field("tcp", description="tcp or websockets")
     websocket_path: str = Field("/mqtt", pattern=r"^/", description="the path of the broker's WebSocket")
@@ -79,6 +80,7 @@ class MqttSettings(Section):
             will=self._will(),
             keepalive=self.keepalive,
             session_expiry=self.session_expiry,
+            receive=self.receive,
             max_in_flight=self.max_in_flight,
             max_in_flight_bytes=self.max_in_flight_bytes,
             reconnect_min=self.reconnect_min,

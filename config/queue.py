@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
-from core.settings import Section
+from core.settings import Seconds, Section, SomeSeconds
+
+MOST = 2**31 - 1
+"""The largest number that every store can hold."""
 
 
 class QueueSettings(Section):
@@ -15,21 +18,31 @@ class QueueSettings(Section):
 
     connection: Literal["database", "redis", "memory"] = Field("database", description="`redis` or `database`")
     default: str = Field("default", min_length=1, description="the queue of a job that names none")
-    lease: PositiveFloat = Field(15.0, description="seconds; a dead worker's jobs run again within two of them")
+    lease: float = Field(
+        15.0,
+        gt=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="seconds; a dead worker's jobs run again within two of them",
+    )
     max_payload: PositiveInt = Field(
         1024 * 1024, le=16 * 1024 * 1024, description="bytes of one job's envelope, at most 16777216 (16 MiB)"
     )
-    max_tries: PositiveInt = Field(3, description="how often a job is started at most")
-    retry_after: NonNegativeFloat = Field(60.0, description="seconds between a failed try and the next")
-    timeout: NonNegativeFloat = Field(60.0, description="seconds that one try may take; 0 for no limit")
-    concurrency: PositiveInt = Field(10, description="jobs that one worker runs side by side")
-    sleep: PositiveFloat = Field(3.0, description="seconds between polls of an idle worker that no wake-up reaches")
-    threads: PositiveInt = Field(16, description="threads for jobs whose handle() is not async")
+    max_tries: PositiveInt = Field(3, le=MOST, description="how often a job is started at most")
+    retry_after: Seconds = Field(60.0, description="seconds between a failed try and the next")
+    timeout: Seconds = Field(60.0, description="seconds that one try may take; 0 for no limit")
+    concurrency: PositiveInt = Field(10, le=MOST, description="jobs that one worker runs side by side")
+    sleep: SomeSeconds = Field(3.0, description="seconds between polls of an idle worker that no wake-up reaches")
+    threads: PositiveInt = Field(16, le=MOST, description="threads for jobs whose handle() is not async")
     processes: PositiveInt | None = Field(
-        None, description='child processes for jobs with execution = "process"; unset: one for each core'
+        None, le=MOST, description='child processes for jobs with execution = "process"; unset: one for each core'
     )
-    process_max_jobs: PositiveInt = Field(1000, description="jobs after which such a process is replaced by a new one")
-    blocked_loop_warning: NonNegativeFloat = Field(
+    process_max_jobs: PositiveInt = Field(
+        1000, le=MOST, description="jobs after which such a process is replaced by a new one"
+    )
+    blocked_loop_warning: Seconds = Field(
         5.0, description="seconds after which a job that blocks the event loop is named in the log; 0 for never"
     )
-    max_pending: PositiveInt = Field(10_000, description="dispatches that wait for their write at most; more must wait")
+    max_pending: PositiveInt = Field(
+        10_000, le=MOST, description="dispatches that wait for their write at most; more must wait"
+    )

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import os
 import pickle
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from core import handle_message
 from core.clock import Backoff
@@ -50,28 +51,35 @@ class Application:
     def __init__(self, settings: Settings | None = None, *, events: Events | None = None) -> None:
         self.settings = settings or load_settings()
         self.events = events or Events()
+        self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        from core.database.bound import bind
-
-        bind(self.database)
-        redis_manager.bind(self._text_redis, self.settings.redis.prefix)
-        handle_message.bind(self._run_recorded_message)
-        await self.queues.open()
+        async with AsyncExitStack() as opened:  # a part that cannot be opened leaves none of the others open
+            await self._open(opened)
+            self._closing = opened.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from core.database.bound import unbind
+        await self._closing.aclose()
 
-        await self.queues.close()
-        handle_message.unbind(self._run_recorded_message)
-        redis_manager.unbind(self._text_redis, self.settings.redis.prefix)
-        if self._text_redis is not None:
-            await self._text_redis.aclose()
-        unbind(self.database)
-        await self.database.close()
+    async def _open(self, opened: AsyncExitStack) -> None:
+        """Open the parts; `opened` closes them in the other direction, each whatever the closing of another raises."""
+        from core.database.bound import bind, unbind
+
+        opened.push_async_callback(self.database.close)
+        bind(self.database)
+        opened.callback(unbind, self.database)
+        redis, prefix = self._text_redis, self.settings.redis.prefix
+        if redis is not None:
+            opened.push_async_callback(redis.aclose)
+        redis_manager.bind(redis, prefix)
+        opened.callback(redis_manager.unbind, redis, prefix)
+        handle_message.bind(self._run_recorded_message)
+        opened.callback(handle_message.unbind, self._run_recorded_message)
+        opened.push_async_callback(self.queues.close)
+        await self.queues.open()
 
     # ── stores ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -87,6 +95,7 @@ class Application:
             options.url,
             pool_size=pool_size,
             pool_timeout=options.pool_timeout,
+            answer_timeout=options.answer_timeout,
             sqlite_synchronous=options.sqlite_synchronous,
         )
 
@@ -108,7 +117,7 @@ class Application:
     def _database_driver(self) -> Driver:
         from core.queue.drivers.database import DatabaseDriver
 
-        return DatabaseDriver(self.database)
+        return DatabaseDriver(self.database, self.events)
 
     def _redis_driver(self) -> Driver:
         from core.queue.drivers.redis import RedisDriver
@@ -123,7 +132,7 @@ class Application:
     def _single_database_driver(self) -> Driver:
         from core.queue.drivers.database import DatabaseDriver
 
-        return DatabaseDriver(self._new_database(1))
+        return DatabaseDriver(self._new_database(1), Events())
 
     def _memory_driver(self) -> Driver:
         from core.queue.drivers.memory import MemoryDriver
@@ -246,34 +255,50 @@ class Application:
         """
         from core.database.migrations import require_current
 
-        await _reach([self.database.ping, self.queues.driver(connection).ping], self._start_timeout(timeout))
+        driver = self.queues.driver(connection)
+        pings = {
+            f"The database {self.database.address}": self.database.ping,
+            f"The {driver.connection} queue": driver.ping,
+        }
+        await _reach(pings, self._start_timeout(timeout))
         await require_current(self.database)
 
     async def wait_for_database(self, timeout: float | None = None) -> None:
         """Wait for the database alone, whatever its tables. Raises UnavailableError as above."""
-        await _reach([self.database.ping], self._start_timeout(timeout))
+        await _reach({f"The database {self.database.address}": self.database.ping}, self._start_timeout(timeout))
 
     def _start_timeout(self, timeout: float | None) -> float:
         return self.settings.app.start_timeout if timeout is None else timeout
 
 
-async def _reach(pings: Sequence[Callable[[], Awaitable[object]]], timeout: float) -> None:
-    give_up_at = asyncio.get_running_loop().time() + timeout
+_Ping: TypeAlias = Callable[[], Awaitable[object]]
+
+_ANSWER_IN = 1.0
+"""Seconds that a server gets at least: told not to wait for it at all, we still need its answer."""
+
+
+async def _reach(pings: Mapping[str, _Ping], timeout: float) -> None:
+    """Wait for servers, each under what it is called, for `timeout` seconds all in all."""
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + timeout
     backoff = Backoff(0.1, 2.0)
-    for ping in pings:
-        while (error := await _failure_of(ping)) is not None:
+    for name, ping in pings.items():
+        while (error := await _failure_of(name, ping, max(give_up_at - clock(), _ANSWER_IN))) is not None:
             delay = backoff.next()
-            if asyncio.get_running_loop().time() + delay > give_up_at:
+            if clock() + delay > give_up_at:
                 raise error
             _log.warning("waiting: %s", error)
             await asyncio.sleep(delay)
 
 
-async def _failure_of(ping: Callable[[], Awaitable[object]]) -> UnavailableError | None:
+async def _failure_of(name: str, ping: _Ping, seconds: float) -> UnavailableError | None:
     try:
-        await ping()
+        async with asyncio.timeout(seconds):
+            await ping()
     except UnavailableError as error:
         return error
+    except TimeoutError:
+        return UnavailableError(f"{name} gave no answer within {seconds:.1f} s. Start it, or correct its address.")
     return None
 
 

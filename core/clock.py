@@ -12,6 +12,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+CENTURY = 100 * 365 * 86400.0
+"""Seconds; no duration that anybody sets may be longer: beyond, sums of moments leave what dates can hold."""
+
 
 class Clock(Protocol):
     def now(self) -> datetime:

@@ -25,6 +25,7 @@ RouteMQError
 │   ├── QueueUnavailableError    ... the store of a queue
 │   └── BrokerUnavailableError   ... the MQTT broker
 ├── BrokerRefusedError           the broker answered, and refused us or a subscription
+├── MalformedPacketError         the broker sent bytes that are no MQTT; the connection is renewed
 ├── SchemaOutdatedError          the database lacks migrations
 └── NotRunningError              dispatch() outside of any Application
 """
@@ -139,6 +140,10 @@ class BrokerUnavailableError(UnavailableError):
 
 class BrokerRefusedError(RouteMQError):
     """The MQTT broker answered, and refused the connection or a subscription."""
+
+
+class MalformedPacketError(RouteMQError):
+    """The broker sent bytes that are no MQTT. The message says what is wrong with them."""
 
 
 class SchemaOutdatedError(RouteMQError):

@@ -1,16 +1,34 @@
-"""Makes clients of Redis from the settings."""
+"""Makes clients of Redis from the settings, and says what is meant by a server that is away."""
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from core.errors import UnavailableError
 
 if TYPE_CHECKING:
     from config.redis import RedisSettings
 
+ANSWER_TIMEOUT = 10.0  # seconds
 CONNECT_TIMEOUT = 5.0  # seconds
 POOL_TIMEOUT = 30.0
 """Seconds to wait for a connection while all of them are in use."""
@@ -37,3 +55,42 @@ def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> Red
     else:
         pool = BlockingConnectionPool(**settings.address(), **options)
     return Redis.from_pool(pool)
+
+
+OUT_OF_REACH = (RedisConnectionError, RedisTimeoutError, OSError)  # it is loading its data, too
+_REFUSES = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError, NoPermissionError)  # MASTERDOWN, too
+_REFUSAL = re.compile(
+    r"(?:^|: -)(?:OOM|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOPERM|MISCONF|NOREPLICAS|BUSY|LOADING) "
+)
+"""Refusals without a class of their own; or, of Redis 6, inside the error of a script."""
+
+
+@asynccontextmanager
+async def reached(client: Redis, unavailable: type[UnavailableError] = UnavailableError) -> AsyncIterator[None]:
+    """Ask a server something within ANSWER_TIMEOUT.
+
+    Raises `unavailable`, with the address, where it is not reached, gives no answer, or serves nobody for now:
+    its memory or disk is full, its replicas are missing, a script keeps it busy. What was asked may have happened.
+    Other errors are the caller's.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            yield
+    except OUT_OF_REACH as error:
+        reason = f": {error}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
+        raise unavailable(f"Redis at {_address(client)} gave no answer{reason}") from error
+    except RedisError as error:
+        if not _is_refusal(error):
+            raise
+        raise unavailable(f"Redis at {_address(client)} serves nobody for now: {error}") from error
+
+
+def _is_refusal(error: RedisError) -> bool:
+    """Whether it is the server's state that is in the way, and not what was asked."""
+    is_plain = isinstance(error, ResponseError) and _REFUSAL.search(str(error)) is not None
+    return is_plain or isinstance(error, _REFUSES)
+
+
+def _address(client: Redis) -> str:
+    options = client.connection_pool.connection_kwargs
+    return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")

@@ -1,5 +1,8 @@
 """`redis_manager`: Redis for users' code, with plain words and errors that are raised, not swallowed.
 
+A server that is away, or gives no answer within ten seconds, is an UnavailableError: a controller that lets it
+pass is run again once the server is back, and has used up none of its tries.
+
     from core.redis_manager import redis_manager
 
     await redis_manager.set_json("last-seen:pump-7", {"at": 1732269000}, ttl=3600)
@@ -9,6 +12,7 @@ Keys are used as they are given. Values are text.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -56,44 +60,41 @@ class RedisManager:
         return f"{self._bound[-1][1] if self._bound else ''}{name}"
 
     async def get(self, key: str) -> str | None:
-        reply: Any = self.client().get(key)
-        value: str | None = await reply
+        value: str | None = await self._ask(lambda client: client.get(key))
         return value
 
     async def set(self, key: str, value: str | float | bytes, ttl: float | None = None) -> None:
         """Set a key; with `ttl`, it is gone after so many seconds."""
-        await self.client().set(key, value, px=None if ttl is None else round(ttl * 1000))
+        await self._ask(lambda client: client.set(key, value, px=None if ttl is None else round(ttl * 1000)))
 
     async def incr(self, key: str, amount: int = 1) -> int:
-        return int(await self.client().incr(key, amount))
+        return int(await self._ask(lambda client: client.incr(key, amount)))
 
     async def expire(self, key: str, seconds: float) -> bool:
         """Let a key be gone after so many seconds; False where there is no such key."""
-        return bool(await self.client().pexpire(key, round(seconds * 1000)))
+        return bool(await self._ask(lambda client: client.pexpire(key, round(seconds * 1000))))
 
     async def delete(self, *keys: str) -> int:
         """How many of these keys there were."""
-        return int(await self.client().delete(*keys)) if keys else 0
+        return int(await self._ask(lambda client: client.delete(*keys))) if keys else 0
 
     async def exists(self, key: str) -> bool:
-        return bool(await self.client().exists(key))
+        return bool(await self._ask(lambda client: client.exists(key)))
 
     async def ttl(self, key: str) -> float | None:
         """Seconds that a key has left; None where it has no end, KeyError where there is no such key."""
-        left = int(await self.client().pttl(key))
+        left = int(await self._ask(lambda client: client.pttl(key)))
         if left == _LOST:
             raise KeyError(key)
         return None if left == _WITHOUT_END else left / 1000
 
     async def hget(self, key: str, field: str) -> str | None:
-        reply: Any = self.client().hget(key, field)
-        value: str | None = await reply
+        value: str | None = await self._ask(lambda client: client.hget(key, field))
         return value
 
     async def hset(self, key: str, field: str, value: str | float | bytes) -> bool:
         """Set a field of a hash; whether it is new."""
-        reply: Any = self.client().hset(key, field, value)
-        return bool(await reply)
+        return bool(await self._ask(lambda client: client.hset(key, field, value)))
 
     async def get_json(self, key: str) -> Any:
         """What `set_json` stored; None where there is no such key. Raises msgspec.DecodeError for other text."""
@@ -102,6 +103,13 @@ class RedisManager:
 
     async def set_json(self, key: str, value: Any, ttl: float | None = None) -> None:
         await self.set(key, msgspec.json.encode(value), ttl)
+
+    async def _ask(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
+        client = self.client()
+        from core.redis_client import reached  # where there is a client, the library is loaded
+
+        async with reached(client):
+            return await command(client)
 
 
 redis_manager = RedisManager()

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.clock import CENTURY
 from core.errors import SettingError
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from config.mqtt import MqttSettings
     from config.queue import QueueSettings
     from config.redis import RedisSettings
+
+
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=CENTURY, allow_inf_nan=False)]
+SomeSeconds: TypeAlias = Annotated[float, Field(gt=0, le=CENTURY, allow_inf_nan=False)]
+"""More than none."""
 
 
 class Section(BaseSettings):

@@ -1,9 +1,9 @@
-"""Waiting for asyncio's tasks, and ending them."""
+"""Waiting for asyncio's tasks, ending them, and telling who cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 _INSIST_AFTER = 0.1
@@ -18,6 +18,26 @@ async def first_of(*awaitables: Awaitable[object]) -> None:
     finally:
         await end_tasks(*tasks)
         await asyncio.gather(*tasks, return_exceptions=True)  # so that no exception counts as unseen
+
+
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Await `work`, or end it once `event` is set; whether it came to its end. What it raised till then is raised."""
+    task = asyncio.ensure_future(work)
+    try:
+        await first_of(asyncio.wait({task}), event.wait())
+        if task.done():
+            task.result()
+            return True
+    finally:
+        await end_tasks(task)
+    await asyncio.gather(task, return_exceptions=True)  # so that no exception counts as unseen
+    return False
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody cancels the current task, rather than something in it raised CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from core.clock import Backoff
 from core.mqtt.client import MqttClient
@@ -119,7 +119,7 @@ async def running(
     *topic_filters: str,
     client_id: str,
     handler: Handler | None = None,
-    handle: Callable[[IncomingMessage], Awaitable[None]] | None = None,
+    handle: Callable[[IncomingMessage], Coroutine[Any, Any, None]] | None = None,
     subscriptions: Sequence[Subscription] | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:

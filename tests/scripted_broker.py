@@ -111,6 +111,18 @@ class Session:
         self.send(DISCONNECT, bytes([reason, 0]))
         self.writer.close()
 
+    def stop_reading(self) -> None:
+        """Leave what the client writes in its socket."""
+        self._transport.pause_reading()
+
+    def go_on_reading(self) -> None:
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        assert isinstance(self.writer.transport, asyncio.Transport)
+        return self.writer.transport
+
     def cut(self) -> None:
         self.writer.transport.abort()
 
@@ -123,6 +135,8 @@ class ScriptedBroker:
         """The reason code for the CONNECTs to come; other than 0, they are refused."""
         self.session_present = False
         self.suback: Callable[[str, int], int] = lambda _, qos: qos
+        self.greeting = b""
+        """Where it is set, all that is ever said."""
         self.answers_connect = True
         self.answers_subscribe = True
         self.answers_publish = True
@@ -179,6 +193,10 @@ class ScriptedBroker:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.greeting:
+            writer.write(self.greeting)
+            await reader.read()
+            return
         _, _, body = await _packet(reader)
         connect = _parse_connect(body)
         self.connects.append(connect)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import os
-
 import click
 
+from core.cli.numbers import some_seconds
 from core.cli.running import run_loop
 
 
 @click.command()
+@click.option("--for", "seconds", type=some_seconds, help="Stop by itself after so many seconds.")
 @click.option(
-    "--for", "seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds."
+    "--configured-stores", is_flag=True, help="Use DATABASE_URL, QUEUE_CONNECTION and REDIS_URL, and the data there."
 )
-def dev(seconds: float | None) -> None:
+def dev(seconds: float | None, configured_stores: bool) -> None:
     """Try everything on embedded parts: broker, queue in SQLite, router, worker and a simulated fleet."""
     from core.roles.dev_role import DevRole
 
-    async def run() -> bool:
-        return await DevRole(seconds).run()
-
-    if run_loop(run()):
-        # Python would wait for these threads before it ends; their jobs run again after their leases.
-        logging.shutdown()
-        os._exit(0)
+    run_loop(DevRole(seconds, configured_stores=configured_stores).run())

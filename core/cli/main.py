@@ -6,11 +6,14 @@ Exit codes: 0 done, 1 failed, 2 bad usage. Data goes to standard output, logs to
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
+from core.cli.ending import ending_in_time
+from core.cli.running import start_timeout_option
 from core.errors import RouteMQError
 
 COMMANDS = {
@@ -56,21 +59,43 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every command may be written as a flag as well: `--queue-work` is `queue-work`.",
 )
+@start_timeout_option
 @click.pass_context
-def cli(context: click.Context) -> None:
-    """RouteMQ turns MQTT messages into finished work. Without a command: the router."""
+def cli(context: click.Context, start_timeout: float | None) -> None:
+    """RouteMQ turns MQTT messages into finished work. Without a command: the router, which takes the options."""
     if context.invoked_subcommand is None:
-        context.invoke(cli.get_command(context, "router"))  # type: ignore[arg-type]
+        context.invoke(cli.get_command(context, "router"), start_timeout=start_timeout)  # type: ignore[arg-type]
+    elif start_timeout is not None:
+        raise click.UsageError("--start-timeout stands behind the command that it is for.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with its exit code."""
     words = command_first(list(sys.argv[1:] if arguments is None else arguments))
-    try:
-        cli.main(words, prog_name="main.py", standalone_mode=True)
-    except RouteMQError as error:
+    with ending_in_time():
+        try:
+            cli.main(words, prog_name="main.py", standalone_mode=True)
+        except RouteMQError as error:
+            _complain([error])
+        except BaseExceptionGroup as group:  # out of tasks that ran side by side
+            errors = list(_leaves(group))
+            if not all(isinstance(each, RouteMQError) for each in errors):
+                raise
+            _complain(errors)
+
+
+def _complain(errors: Sequence[BaseException]) -> NoReturn:
+    for error in errors:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+    sys.exit(1)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 def command_first(words: list[str]) -> list[str]:

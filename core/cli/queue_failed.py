@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from core.cli.output import print_json, print_table
+from core.cli.numbers import at_least_one, hours
+from core.cli.output import cells_of, print_cells, print_json, print_json_rows
 from core.cli.running import json_option, run_in_application
 from core.errors import RouteMQError
 from core.queue.state import FailedJob
 
 _COLUMNS = ("id", "job_id", "connection", "queue", "job", "attempts", "failed_at", "exception")
+_PAGE = 100
+"""Rows at a time; one may be as large as QUEUE_MAX_PAYLOAD and a traceback."""
 
 
 if TYPE_CHECKING:
@@ -23,14 +27,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--queue", help="Only those of this queue.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--limit", type=at_least_one, help="At most so many.")
 @json_option
 def queue_failed(queue: str | None, limit: int | None, as_json: bool) -> None:
     """List the failed jobs, newest first."""
 
     async def work(app: Application) -> None:
-        rows = await app.failures.rows(limit=limit, queue=queue)
-        print_table([_row(each) for each in rows], _COLUMNS, as_json)
+        pages = _pages(app, limit=limit, queue=queue, payloads=as_json)
+        if as_json:
+            await print_json_rows(_row(each) async for page in pages for each in page)
+        else:
+            print_cells([cells async for page in pages for cells in cells_of(map(_row, page), _COLUMNS)], _COLUMNS)
 
     run_in_application(work)
 
@@ -58,11 +65,9 @@ def queue_retry(id: str) -> None:  # noqa: A002
     """Put a failed job, or `all` of them, back on its queue."""
 
     async def work(app: Application) -> int:
-        rows = await app.failures.rows() if id == "all" else [await _find(app, id)]
-        by_connection: dict[str, list[FailedJob]] = defaultdict(list)
-        for row in rows:
-            by_connection[row.connection].append(row)
-        return sum([await app.queues.driver(name).retry_failed(mine) for name, mine in by_connection.items()])
+        if id != "all":
+            return await _put_back(app, [await _find(app, id)])
+        return sum([await _put_back(app, page) async for page in _pages(app)])
 
     _report("Put back", work)
 
@@ -85,14 +90,40 @@ def queue_flush() -> None:
 
 
 @click.command()
-@click.option("--hours", type=click.FloatRange(min=0), default=720, show_default=True, help="Older than so many hours.")
-def queue_prune(hours: float) -> None:
+@click.option("--hours", "age", type=hours, default=720, show_default=True, help="Older than so many hours.")
+def queue_prune(age: float) -> None:
     """Delete old records of failed jobs."""
-    _report("Deleted", lambda app: app.failures.prune(datetime.now(UTC) - timedelta(hours=hours)))
+    _report("Deleted", lambda app: app.failures.prune(datetime.now(UTC) - timedelta(hours=age)))
 
 
 def _report(word: str, work: Callable[[Application], Awaitable[int]]) -> None:
     click.echo(f"{word} {run_in_application(work)} failed jobs.", err=True)
+
+
+async def _pages(
+    app: Application, *, limit: int | None = None, queue: str | None = None, payloads: bool = True
+) -> AsyncIterator[list[FailedJob]]:
+    """The failed jobs, newest first, a few at a time: all may be more than our memory holds, or one transaction.
+
+    Each page begins where the last ended, so that what fails anew meanwhile is not met again.
+    """
+    left = sys.maxsize if limit is None else limit
+    last: FailedJob | None = None
+    while left > 0:
+        size = min(_PAGE, left)
+        page = await app.failures.rows(limit=size, queue=queue, before=last, payloads=payloads)
+        if page:
+            yield page
+        if len(page) < size:
+            return
+        left, last = left - size, page[-1]
+
+
+async def _put_back(app: Application, rows: Sequence[FailedJob]) -> int:
+    by_connection: dict[str, list[FailedJob]] = defaultdict(list)
+    for row in rows:
+        by_connection[row.connection].append(row)
+    return sum([await app.queues.driver(name).retry_failed(mine) for name, mine in by_connection.items()])
 
 
 async def _find(app: Application, key: str) -> FailedJob:

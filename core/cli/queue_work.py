@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from core.cli.numbers import at_least_one, megabytes, seconds, some_seconds
 from core.cli.running import connection_option, run_in_application, start_timeout_option
 from core.errors import SettingError
 from core.queue.worker.options import WorkerOptions
@@ -30,21 +29,17 @@ class QueueOrderType(click.ParamType[QueueOrder]):
             self.fail(str(error), param, ctx)
 
 
-at_least_one = click.IntRange(min=1)
-positive = click.FloatRange(min=0, min_open=True)
-
-
 @click.command()
 @click.option("--queue", "queues", type=QueueOrderType(), help="`a,b`: b where a is empty; `a=3,b=1`: by weight.")
 @connection_option
 @click.option("--concurrency", type=at_least_one, help="Jobs side by side. Default: QUEUE_CONCURRENCY.")
 @click.option("--processes", type=at_least_one, help="Workers, each a process, kept running. Default: this one alone.")
-@click.option("--sleep", type=positive, help="Seconds between polls while idle. Default: QUEUE_SLEEP.")
+@click.option("--sleep", type=some_seconds, help="Seconds between polls while idle. Default: QUEUE_SLEEP.")
 @click.option("--max-jobs", type=at_least_one, help="Stop after so many jobs; with --processes, be replaced.")
-@click.option("--max-time", type=positive, help="Stop after so many seconds.")
+@click.option("--max-time", type=some_seconds, help="Stop after so many seconds.")
 @click.option("--max-tries", type=at_least_one, help="Tries of each job; wins over the job's own.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds for each try; wins over the job's own. 0: none.")
-@click.option("--memory", type=positive, help="Stop beyond so many MB; with --processes, be replaced.")
+@click.option("--timeout", type=seconds, help="Seconds for each try; wins over the job's own. 0: none.")
+@click.option("--memory", type=megabytes, help="Stop beyond so many MB; with --processes, be replaced.")
 @click.option("--stop-when-empty", is_flag=True, help="Stop when no job is available or executing.")
 @click.option("--once", is_flag=True, help="Run one job, if there is one, and stop.")
 @start_timeout_option
@@ -65,14 +60,9 @@ def _work(given: dict[str, Any], *, is_child: bool) -> None:
     settings = load_settings()
     rest = {name: given.pop(name) for name in ("connection", "max_tries", "timeout", "start_timeout")}
     options = _options(settings, given)
-    end = run_in_application(lambda app: run_worker(app, options, is_child=is_child, **rest), settings)
-    code = REPLACE_ME if is_child and end.is_used_up else 0
-    if end.has_busy_threads:
-        # Python would wait for these threads before it ends; their jobs run again after their leases.
-        logging.getLogger("routemq").warning("ending although a thread still runs a job; it runs again after its lease")
-        logging.shutdown()
-        os._exit(code)
-    sys.exit(code)
+    is_used_up = run_in_application(lambda app: run_worker(app, options, is_child=is_child, **rest), settings)
+    if is_child and is_used_up:
+        sys.exit(REPLACE_ME)
 
 
 def _supervise(processes: int, given: dict[str, Any]) -> None:
@@ -85,7 +75,8 @@ def _supervise(processes: int, given: dict[str, Any]) -> None:
         workers = WorkerProcesses(app, processes, _words(given), max_time=max_time, may_end=may_end)
         return await workers.run(start_timeout=given["start_timeout"], connection=given["connection"])
 
-    sys.exit(0 if run_in_application(run) else 1)
+    if not run_in_application(run):
+        sys.exit(1)
 
 
 def _words(given: dict[str, Any]) -> list[str]:

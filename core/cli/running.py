@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from core.cli.ending import end_other_tasks
+from core.cli.numbers import seconds
+
 if TYPE_CHECKING:
     from core.application import Application
     from core.settings import Settings
@@ -20,7 +23,7 @@ connection_option = click.option(
 )
 start_timeout_option = click.option(
     "--start-timeout",
-    type=click.FloatRange(min=0),
+    type=seconds,
     help="Seconds to wait at start for the servers. Default: APP_START_TIMEOUT.",
 )
 
@@ -45,14 +48,18 @@ def run_in_application(work: Callable[[Application], Awaitable[T]], settings: Se
 
 
 def run_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop where it is installed."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    """Run on uvloop where it is installed; what the app's code has left running is cut off after a while."""
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
         return runner.run(coroutine)
+    finally:
+        runner.run(end_other_tasks())
+        runner.get_loop().close()  # and not the runner, which would wait for tasks and threads for ever
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
     except ImportError:
-        return None
+        return asyncio.new_event_loop
     return uvloop.new_event_loop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
@@ -23,6 +23,12 @@ _TRIES = 6
 _BUSY_SECONDS = 5
 """How long SQLite waits for another process's write before it gives up."""
 _CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 30.0
+"""How long a read or write may take, the wait for a connection included. There is no server to SQLite that could
+fall silent, and its waiting for a lock ends by itself."""
+_LONG_ANSWER_SECONDS = 3600.0
+"""The same for what may touch every row of a table."""
+_CLOSE_SECONDS = 5.0
 _RECYCLE_SECONDS = 3600
 _OLDEST_SQLITE = (3, 35)
 """The first with UPDATE … RETURNING."""
@@ -65,10 +71,12 @@ class Database:
         *,
         pool_size: int = 10,
         pool_timeout: float = 30.0,
+        answer_timeout: float = _ANSWER_SECONDS,
         sqlite_synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
     ) -> None:
-        """`pool_timeout` is in seconds. Raises SettingError for a URL that cannot be used."""
+        """`pool_timeout` and `answer_timeout` are in seconds. Raises SettingError for a URL that cannot be used."""
         self.url: DatabaseUrl = parse_url(url)
+        self._answer_timeout = answer_timeout
         self._pool = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": pool_timeout}
         self._sqlite_synchronous = sqlite_synchronous
         self._turn: AbstractAsyncContextManager[Any] = asyncio.Lock() if self.url.dialect == "sqlite" else nullcontext()
@@ -84,31 +92,36 @@ class Database:
 
     @cached_property
     def engine(self) -> AsyncEngine:
+        from sqlalchemy import event
         from sqlalchemy.ext.asyncio import create_async_engine
 
         engine = create_async_engine(
             self.url.text,
             connect_args=_CONNECT_ARGUMENTS[self.dialect],
+            hide_parameters=True,  # errors go to the log, payloads do not
             pool_recycle=_RECYCLE_SECONDS,
             **_ENGINE_ARGUMENTS[self.dialect],
             **self._pool,
         )
+        event.listen(engine.sync_engine, "do_connect", self._connect)
         if self.url.path:
             self._prepare_sqlite(engine)
         return engine
 
     async def read(self, work: Work[Answer]) -> Answer:
         """Run `work`, which changes nothing, outside of any transaction. Raises as `write` does."""
-        return await self._repeat(lambda: self._read(work))
+        return await self._repeat(lambda: self._in_time(self._read(work), self._answer_timeout))
 
-    async def write(self, work: Work[Answer], *, single: bool = False) -> Answer:
+    async def write(self, work: Work[Answer], *, single: bool = False, takes_long: bool = False) -> Answer:
         """Run `work` in one transaction of its own; once more where it lost a race or met a dead connection.
 
-        `single` says that it is one statement, which is atomic by itself and needs no BEGIN and COMMIT.
-        Raises QueueUnavailableError where the database cannot be reached: what was asked may have happened.
-        Raises SchemaOutdatedError where a table is missing.
+        `single` says that it is one statement, which is atomic by itself and needs no BEGIN and COMMIT;
+        `takes_long`, that it may touch every row of a table. Raises QueueUnavailableError where the database
+        cannot be reached, or gives no answer: what was asked may have happened. Raises SchemaOutdatedError where
+        a table is missing.
         """
-        return await self._repeat(lambda: self._write(work, single))
+        seconds = _LONG_ANSWER_SECONDS if takes_long else self._answer_timeout
+        return await self._repeat(lambda: self._in_time(self._write(work, single), seconds))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -125,7 +138,10 @@ class Database:
             self.explain(error)
 
     def session(self) -> AsyncSession:
-        """A session of SQLAlchemy's, for the app's models."""
+        """A session of SQLAlchemy's, for the app's models.
+
+        Its block raises QueueUnavailableError where the database cannot be reached, and any other error as it is.
+        """
         return self._sessions()
 
     async def ping(self) -> None:
@@ -138,17 +154,35 @@ class Database:
         self.__dict__.pop("_sessions", None)
         self.__dict__.pop("_autocommit", None)
         if engine is not None:
-            await engine.dispose()
+            with suppress(TimeoutError):  # a server that is frozen does not say goodbye
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await engine.dispose()
 
     @cached_property
     def _sessions(self) -> async_sessionmaker[AsyncSession]:
         from sqlalchemy.ext.asyncio import async_sessionmaker
 
-        return async_sessionmaker(self.engine, expire_on_commit=False)
+        from core.database.session import Session
+
+        return async_sessionmaker(self.engine, class_=Session, expire_on_commit=False, explain=self.explain)
 
     @cached_property
     def _autocommit(self) -> AsyncEngine:
         return self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _connect(self, dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+        """Connect. That a server is not there is an OSError with some drivers, which SQLAlchemy hands on bare."""
+        try:
+            return dialect.connect(*arguments, **options)
+        except OSError as error:
+            self.explain(error)
+
+    async def _in_time(self, work: Awaitable[Answer], seconds: float) -> Answer:
+        try:
+            async with asyncio.timeout(None if self.dialect == "sqlite" else seconds):
+                return await work
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer within {seconds:g} s") from error
 
     async def _read(self, work: Work[Answer]) -> Answer:
         engine = self._autocommit if self.dialect == "postgresql" else self.engine
@@ -190,7 +224,12 @@ class Database:
             raise SchemaOutdatedError(
                 f"The database {self.address} lacks a table or column ({reason}). Run: python main.py --migrate"
             ) from error
-        if is_unreachable(error) or is_race(error):
+        if is_race(error):
+            raise QueueUnavailableError(
+                f"The database {self.address} is busy: {reason}. Look for a transaction that stays open, of another "
+                "program for instance."
+            ) from error
+        if is_unreachable(error):
             raise QueueUnavailableError(
                 f"The database {self.address} cannot be reached: {reason}. Start it, or correct DATABASE_URL."
             ) from error

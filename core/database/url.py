@@ -46,6 +46,7 @@ def parse_url(url: str) -> DatabaseUrl:
     if dialect == "sqlite":
         path = _sqlite_path(url, rest)
         return DatabaseUrl(text, dialect, f"sqlite:///{path}", path)
+    _check_login(url, rest)
     _check_port(url, rest)
     return DatabaseUrl(text, dialect, f"{dialect}://{_location(rest)}", None)
 
@@ -67,7 +68,19 @@ def _sqlite_path(url: str, rest: str) -> Path:
 
 
 def _location(rest: str) -> str:
-    return rest.rpartition("@")[2].partition("?")[0]
+    return rest[_login(rest) :].partition("?")[0].rpartition("@")[2]
+
+
+def _login(rest: str) -> int:
+    """Where user and password end, as SQLAlchemy reads them: a password may hold anything but an @."""
+    found = re.match(r"[^:/]*(?::[^@]*)?@", rest)
+    return found.end() if found else 0
+
+
+def _check_login(url: str, rest: str) -> None:
+    """Parameters that hold an @ would be taken for user and password, and the rest of them for the host."""
+    if "=" in rest[: _login(rest)].partition("?")[2]:
+        _refuse(url, "there is an @ behind its ?, or both in its password. Write %40 for an @ and %3F for a ? there")
 
 
 def _check_port(url: str, rest: str) -> None:

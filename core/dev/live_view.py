@@ -53,9 +53,11 @@ class LiveView:
         numbers = f"{self._rate.now():.1f} messages/s   {activity.messages} in all"
         lost = f"   {activity.messages_dropped} dropped by a limit" if activity.messages_dropped else ""
         troubles = "".join(f"\n{what}: {reason}" for what, reason in activity.troubles.items())
+        notes = "".join(f"\n{note}" for note in there.notes())
         text = Text.assemble(
             (numbers + lost, "bold"),
             f"\nMQTT broker {there.broker}   {there.connection} queue in {there.database}   log in {there.log_file}",
+            (notes, "yellow"),
             (troubles, "red"),
         )
         return Panel(text, title="RouteMQ", subtitle="Ctrl-C stops everything", box=box.ROUNDED)
@@ -82,7 +84,8 @@ class LiveView:
 
     def _room(self) -> int:
         """Lines of a list, such that the whole picture fits the terminal; below 24 lines, its end is cut off."""
-        return max(_FEWEST, min(SHOWN, self._console.height - _OTHER_LINES - len(self._activity.queues)))
+        others = _OTHER_LINES + len(self._activity.queues) + len(self._surroundings.notes())
+        return max(_FEWEST, min(SHOWN, self._console.height - others))
 
     def _hints(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))

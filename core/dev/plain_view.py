@@ -27,6 +27,8 @@ class PlainView:
         """Write until cancelled."""
         there = self._surroundings
         self._write(f"MQTT broker at {there.broker}, database {there.database}, log in {there.log_file}")
+        for note in there.notes():
+            self._write(note)
         for command, use in there.hints():
             self._write(f"try: {command}  # {use}")
         while True:

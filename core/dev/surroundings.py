@@ -15,14 +15,26 @@ class Surroundings:
     database: str
     connection: str
     log_file: Path
+    ignored: tuple[str, ...] = ()
+    """Variables that name another store than this run uses."""
 
     @property
     def broker(self) -> str:
         return f"{self.broker_host}:{self.broker_port}"
 
     def command(self, words: str) -> str:
-        """A command of this program, as it is typed here."""
-        return f"{_shortest(sys.executable)} {_shortest(sys.argv[0])} {words}"
+        """A command of this program, as it is typed here, for the store of this run."""
+        here = f"DATABASE_URL={self.database} QUEUE_CONNECTION={self.connection} " if self.ignored else ""
+        return f"{here}{_shortest(sys.executable)} {_shortest(sys.argv[0])} {words}"
+
+    def notes(self) -> list[str]:
+        """What may be other than expected."""
+        if not self.ignored:
+            return []
+        names = ", ".join(self.ignored)
+        return [
+            f"{names}: left alone, as --dev has a store of its own; --configured-stores makes it use what they name"
+        ]
 
     def hints(self) -> list[tuple[str, str]]:
         """What to try next: a command, and what it is good for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import aiomqtt
@@ -14,6 +14,7 @@ from core.clock import Backoff, Clock, SystemClock
 from core.errors import BrokerRefusedError, BrokerUnavailableError, SettingError
 from core.mqtt.acknowledger import Acknowledger
 from core.mqtt.connection import SESSION_TAKEN_OVER, Connection, Loss
+from core.mqtt.fast_connection import FastConnection, obstacle
 from core.mqtt.intake import Intake
 from core.mqtt.message import IncomingMessage, MessageProperties, Subscription
 from core.mqtt.options import MqttOptions
@@ -25,6 +26,7 @@ from core.observability.events import (
     MessageReceived,
     SubscriptionRefused,
 )
+from core.tasks import unless
 
 _log = logging.getLogger("routemq.mqtt")
 
@@ -35,6 +37,8 @@ _SHORT_LIVES = 3
 _DISCONNECT_TIMEOUT = 2.0  # seconds
 
 _GRANTED_LESS = "MQTT broker at %s grants only QoS 0 for %s: messages may be lost; see its configuration"
+
+_NOT_FAST = "receiving by way of paho, which is slower: %s; install the versions in requirements.lock"
 
 _REMEDIES = {
     0x84: "Set MQTT_PROTOCOL=3.1.1, or use a broker that speaks MQTT 5.",
@@ -64,7 +68,7 @@ class MqttClient:
         *,
         client_id: str,
         subscriptions: Sequence[Subscription],
-        handle: Callable[[IncomingMessage], Awaitable[None]],
+        handle: Callable[[IncomingMessage], Coroutine[Any, Any, None]],
         events: Events,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
@@ -81,6 +85,7 @@ class MqttClient:
             max_bytes=options.max_in_flight_bytes,
             on_room=self._resume,
         )
+        self._connection_type = _connection_type(options)
         self._connection: Connection | None = None
         self._start_over = asyncio.Event()  # connected for the first time, refused, or stopped before
         self._quiet = asyncio.Event()
@@ -170,7 +175,7 @@ class MqttClient:
             self._backoff.reset()
         delay = self._backoff.next()
         self._report(loss, delay)
-        await self._unless_quiet(self._clock.sleep(delay))
+        await unless(self._quiet, self._clock.sleep(delay))
 
     async def _connect_and_receive(self) -> Loss:
         self._connected_at = None
@@ -179,7 +184,7 @@ class MqttClient:
         try:
             connection = await self._new_connection()
             acknowledger = self._acknowledge_on(connection)
-            if not await self._unless_quiet(self._open(connection)):
+            if not await unless(self._quiet, self._open(connection)):
                 return Loss("stopped")
             return await connection.lost()
         except (aiomqtt.MqttError, SettingError, ValueError) as error:
@@ -194,7 +199,7 @@ class MqttClient:
 
     async def _new_connection(self) -> Connection:
         tls = self._options.tls
-        return Connection(
+        return self._connection_type(
             self._options,
             self._client_id,
             tls=await asyncio.to_thread(tls.context) if tls else None,
@@ -237,19 +242,6 @@ class MqttClient:
             elif code.value < subscription.qos:
                 _log.warning(_GRANTED_LESS, self._options.address, subscription.topic_filter)
         return refused
-
-    async def _unless_quiet(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Await `work`, or give it up when `quiet()` is called; whether it came to its end."""
-        task = asyncio.ensure_future(work)
-        quiet = asyncio.ensure_future(self._quiet.wait())
-        try:
-            await asyncio.wait([task, quiet], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
-            return task.done()
-        finally:
-            quiet.cancel()
-            task.cancel()
 
     # ── Messages ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -319,6 +311,16 @@ class MqttClient:
     def _lifetime(self) -> float:
         """Seconds for which the last connection was one; 0 if it never was."""
         return 0.0 if self._connected_at is None else self._clock.monotonic() - self._connected_at
+
+
+def _connection_type(options: MqttOptions) -> type[Connection]:
+    if options.receive == "stock" or options.transport == "websockets":
+        return Connection
+    in_the_way = obstacle()
+    if in_the_way:
+        _log.warning(_NOT_FAST, in_the_way)
+        return Connection
+    return FastConnection
 
 
 def _reason_code(error: Exception) -> int | None:

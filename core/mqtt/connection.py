@@ -2,8 +2,8 @@
 """One connection to the broker: aiomqtt below its message iterator.
 
 Its iterator makes a task for each message, discards what exceeds its queue, and lets paho acknowledge
-on arrival. Hence this subclass, which is the only place that touches private names of aiomqtt (2.5) and
-paho (2.2); a test fails when one of them is gone.
+on arrival. Hence this subclass, which with the one in fast_connection.py is the only place that touches
+private names of aiomqtt (2.5) and paho (2.2); a test fails when one of them is gone.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from core.errors import MalformedPacketError
 from core.mqtt.message import NO_PROPERTIES, IncomingMessage, MessageProperties, Subscription
 from core.mqtt.options import MqttOptions
 
 SESSION_TAKEN_OVER = 0x8E
+_PROTOCOL_ERROR = 0x82
 _KEEP_ALIVE_TIMEOUT = 0x8D
 _PACKETS_PER_TURN = 64
 """Packets read before the other tasks of the loop get their turn."""
@@ -123,7 +125,7 @@ class Connection(aiomqtt.Client):
         await self._answered(self.publish(topic, payload, qos, retain, outgoing))
 
     def acknowledge(self, mid: int) -> bool:
-        """Send the PUBACK; False if the connection is gone."""
+        """Send the PUBACK, or see to it that it is sent; False if the connection is gone."""
         return self._client.ack(mid, 1) == MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def resume(self) -> None:
@@ -143,12 +145,12 @@ class Connection(aiomqtt.Client):
     def renew(self, reason: str) -> None:
         """End the connection in good order, so that the next one makes the broker deliver again."""
         self._farewell = Loss(reason)
-        self._client.disconnect()
+        self._say_goodbye()
 
     async def close(self, timeout: float) -> None:
         """Send what is queued, then DISCONNECT, in `timeout` seconds; the broker keeps the session."""
         if not self._lost.done():
-            self._client.disconnect()
+            self._say_goodbye()
             await asyncio.wait([self._lost], timeout=timeout)
         self.abandon()
 
@@ -159,6 +161,9 @@ class Connection(aiomqtt.Client):
         if self._misc_task is not None:
             self._misc_task.cancel()
         self._lose(Loss("we closed it"))
+
+    def _say_goodbye(self) -> None:
+        self._client.disconnect()
 
     # ── Reading ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,7 +199,10 @@ class Connection(aiomqtt.Client):
         self._loop.remove_reader(sock.fileno())
 
     def _may_read(self) -> bool:
-        return self._has_room(answer_awaited=next(self._pending_calls, None) is not None)
+        if self._has_room(False):
+            return True
+        answer_awaited = next(self._pending_calls, None) is not None
+        return answer_awaited and self._has_room(True)
 
     async def _answered(self, call: Awaitable[T]) -> T:
         """Await a call, which fails as soon as the connection does instead of when its time is over."""
@@ -234,11 +242,7 @@ class Connection(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        loss = self._farewell or _loss(flags, reason_code)
-        self._lose(loss)
-        if not self._connected.done():
-            # aiomqtt would wait for a CONNACK until its time is over.
-            self._connected.set_exception(aiomqtt.MqttError(f"{loss.reason} before CONNACK"))
+        self._end(self._farewell or _loss(flags, reason_code))
 
     def _on_socket_open(self, client: PahoClient, userdata: Any, sock: PahoSocket) -> None:
         # Comes from the thread that connects.
@@ -268,9 +272,16 @@ class Connection(aiomqtt.Client):
             self._break(error)
 
     def _break(self, error: Exception) -> None:
-        """paho stopped in the middle of something: there is no going on with this stream."""
-        self._lose(Loss(f"the connection broke: {error!r}"))
+        """There is no going on with this stream: it is unreadable, or paho stopped in the middle of something."""
+        is_malformed = isinstance(error, MalformedPacketError)
+        self._end(Loss(f"the broker sent {error}" if is_malformed else f"the connection broke: {error!r}"))
         self._client._sock_close()
+
+    def _end(self, loss: Loss) -> None:
+        self._lose(loss)
+        if not self._connected.done():
+            # aiomqtt would wait for a CONNACK until its time is over.
+            self._connected.set_exception(aiomqtt.MqttError(f"{loss.reason} before CONNACK"))
 
     async def _misc_loop(self) -> None:
         while self._keep_alive():  # noqa: ASYNC110 - paho asks to be called about once a second
@@ -317,6 +328,8 @@ def _will(options: MqttOptions) -> aiomqtt.Will | None:
 def _loss(flags: DisconnectFlags, code: ReasonCode) -> Loss:
     if flags.is_disconnect_packet_from_server:
         return Loss(f"the broker ended the connection: {code}", code.value)
+    if code.value == _PROTOCOL_ERROR:
+        return Loss("the broker sent a packet that cannot be, or not there")
     if code.value == _KEEP_ALIVE_TIMEOUT:
         return Loss("the broker does not answer any more")
     return Loss("the connection broke off")

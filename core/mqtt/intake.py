@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from core.mqtt.acknowledger import Acknowledger, Arrival
 from core.mqtt.message import IncomingMessage
@@ -18,8 +18,7 @@ _OVERFLOW = 1000
 _CANCELLATION = 2.0  # seconds that a cancelled handler has to come to its end
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
+class _Taken(NamedTuple):
     message: IncomingMessage
     acknowledger: Acknowledger
     arrival: Arrival | None
@@ -34,7 +33,7 @@ class Intake:
 
     def __init__(
         self,
-        handle: Callable[[IncomingMessage], Awaitable[None]],
+        handle: Callable[[IncomingMessage], Coroutine[Any, Any, None]],
         *,
         max_messages: int,
         max_bytes: int,
@@ -45,7 +44,7 @@ class Intake:
         self._max_bytes = max_bytes
         self._on_room = on_room
         self._waiting: deque[_Taken] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], _Taken] = {}
         self._bytes = 0
         self._quiet = False
         self._acknowledger = Acknowledger(send=lambda _: False, give_up=lambda: None)
@@ -71,9 +70,12 @@ class Intake:
 
     def take(self, message: IncomingMessage) -> None:
         arrival = self._acknowledger.arrived(message.mid) if message.qos else None
-        self._waiting.append(_Taken(message, self._acknowledger, arrival))
+        taken = _Taken(message, self._acknowledger, arrival)
         self._bytes += len(message.payload)
-        self._start_handlers()
+        if self._waiting or not self._is_one_free():
+            self._waiting.append(taken)
+        else:
+            self._start_handler(taken)
 
     def quiet(self) -> None:
         """Start no more handlers."""
@@ -88,27 +90,28 @@ class Intake:
         if self._running:
             await asyncio.wait(self._running, timeout=_CANCELLATION)
 
-    def _start_handlers(self) -> None:
+    def _start_waiting(self) -> None:
         while self._waiting and self._is_one_free():
-            taken = self._waiting.popleft()
-            task = asyncio.create_task(self._run(taken), name=f"message {taken.message.topic}")
-            self._running.add(task)
-            task.add_done_callback(lambda task, taken=taken: self._ended(task, taken))  # type: ignore[misc]
+            self._start_handler(self._waiting.popleft())
 
     def _is_one_free(self) -> bool:
         unacknowledged = len(self._running) + self._acknowledger.held_back
         return not self._quiet and unacknowledged < self._max_messages
 
-    async def _run(self, taken: _Taken) -> None:
-        await self._handle(taken.message)
+    def _start_handler(self, taken: _Taken) -> None:
+        # One task for each message and nothing around it: what a handler sets in its context stays its own.
+        task = asyncio.create_task(self._handle(taken.message), name=taken.message.topic)
+        self._running[task] = taken
+        task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None], taken: _Taken) -> None:
-        self._running.discard(task)
-        self._bytes -= len(taken.message.payload)
-        handled = _succeeded(task, taken.message)
-        if taken.arrival:
-            taken.acknowledger.settle(taken.arrival, handled=handled)
-        self._start_handlers()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        message, acknowledger, arrival = self._running.pop(task)
+        self._bytes -= len(message.payload)
+        handled = _succeeded(task, message)
+        if arrival:
+            acknowledger.settle(arrival, handled=handled)
+        if self._waiting:
+            self._start_waiting()
         self._on_room()
 
 

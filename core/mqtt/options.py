@@ -80,7 +80,9 @@ class MqttOptions:
     keepalive: int = 60  # seconds
     session_expiry: int = 7 * 24 * 3600
     """Seconds that an MQTT 5 broker keeps our session while we are away; 3.1.1 leaves that to the broker."""
-    max_in_flight: int = 256
+    receive: Literal["fast", "stock"] = "fast"
+    """Whether we read PUBLISH packets ourselves, where that is possible, or leave it to paho."""
+    max_in_flight: int = 1000
     """Messages at most between their arrival and their PUBACK; for QoS 0, the end of their handling."""
     max_in_flight_bytes: int = 64 * _MIB
     """Payload bytes at most in the same span; the message that crosses the line is still taken."""

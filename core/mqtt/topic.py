@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 from core.errors import RouteError
+from core.mqtt.filter_tree import FilterTree
 from core.mqtt.message import Subscription
 
 _SHARE = "$share/"
@@ -54,13 +56,22 @@ def reduced(subscriptions: Sequence[Subscription]) -> list[Subscription]:
     asked: dict[str, int] = {}
     for each in subscriptions:
         asked[each.topic_filter] = min(max(each.qos, asked.get(each.topic_filter, 0)), _MAX_QOS)
-    wide = [topic_filter for topic_filter in asked if "+" in topic_filter or "#" in topic_filter]
-    kept = [narrow for narrow in asked if not any(covers(other, narrow) for other in wide if other != narrow)]
-    return [Subscription(each, _highest_qos(each, asked) if each in wide else asked[each]) for each in kept]
+    covering = {topic_filter: list(found) for topic_filter, found in _covering_each(asked)}
+    highest = dict.fromkeys(asked, 0)
+    for narrow, wider in covering.items():
+        for wide in wider:
+            highest[wide] = max(highest[wide], asked[narrow])
+    return [Subscription(each, highest[each]) for each, wider in covering.items() if wider == [each]]
 
 
-def _highest_qos(wide: str, asked: Mapping[str, int]) -> int:
-    return max(qos for topic_filter, qos in asked.items() if covers(wide, topic_filter))
+def _covering_each(topic_filters: Iterable[str]) -> Iterator[tuple[str, Iterator[str]]]:
+    """Each filter with those that cover it, itself among them."""
+    trees: dict[str | None, FilterTree] = defaultdict(FilterTree)
+    split = [(each, *split_share(each)) for each in topic_filters]
+    for topic_filter, group, plain in split:
+        trees[group].add(topic_filter, plain.split("/"))
+    for topic_filter, group, plain in split:
+        yield topic_filter, trees[group].covering(plain.split("/"))
 
 
 def _problem_of(topic_filter: str) -> str | None:

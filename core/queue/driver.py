@@ -10,7 +10,7 @@ A store that cannot be reached raises QueueUnavailableError. tests/contract hold
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -36,11 +36,24 @@ class WakeUp(Protocol):
 class FailureStore(Protocol):
     """The failed_jobs table."""
 
-    async def record(self, connection: str, failures: Sequence[Failure]) -> None:
-        """Store failures; one whose job id has a row already replaces it."""
+    async def record(
+        self, connection: str, failures: Sequence[Failure], *, confirm: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Store failures; one whose job id has a row already replaces it.
 
-    async def rows(self, *, limit: int | None = None, queue: str | None = None) -> list[FailedJob]:
-        """The rows, newest first."""
+        `confirm` is called once they are written and before anyone sees them: what it raises undoes the write.
+        """
+
+    async def rows(
+        self,
+        *,
+        limit: int | None = None,
+        queue: str | None = None,
+        before: FailedJob | None = None,
+        payloads: bool = True,
+    ) -> list[FailedJob]:
+        """The rows, newest first: those that follow `before` in that order, if given, whether or not it is
+        still there; and with empty payloads where nobody wants to load them."""
 
     async def find(self, key: str) -> FailedJob | None:
         """The row whose id or job id is `key`."""

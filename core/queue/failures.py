@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, Insert, delete, func, or_, select
+from sqlalchemy import ColumnElement, Delete, Insert, and_, delete, func, literal_column, or_, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,9 +15,11 @@ from core.database.columns import payload_to_text, storable
 from core.database.engine import Database
 from core.database.packet import ALWAYS_FITS, escaped_size, packet_room, shortened
 from core.database.tables import failed_jobs
+from core.errors import PayloadTooLargeError
 from core.queue.state import FailedJob, Failure
 
 _IDS_PER_STATEMENT = 500
+_NO_PAYLOAD = literal_column("''", failed_jobs.c.payload.type).label("payload")
 
 
 class DatabaseFailureStore:
@@ -26,16 +28,42 @@ class DatabaseFailureStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, connection: str, failures: Sequence[Failure]) -> None:
-        """Store failures; one whose job id has a row already replaces it."""
-        if failures:
-            await self._database.write(lambda inner: store_failures(inner, connection, failures))
+    async def record(
+        self, connection: str, failures: Sequence[Failure], *, confirm: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Store failures; one whose job id has a row already replaces it.
 
-    async def rows(self, *, limit: int | None = None, queue: str | None = None) -> list[FailedJob]:
-        """The rows, newest first."""
-        newest = select(failed_jobs).order_by(failed_jobs.c.failed_at.desc(), failed_jobs.c.id.desc()).limit(limit)
-        query = newest if queue is None else newest.where(failed_jobs.c.queue == queue)
-        return [_failed_job(row) for row in await self._select(query)]
+        `confirm` is called once they are written and before they are committed: what it raises undoes the write.
+        Raises PayloadTooLargeError for a failure that no statement of the server can carry, MySQL's: nothing is
+        stored then. A job of Redis' stays there until the server's limit is raised; a message from the broker is
+        held, unacknowledged, and with it those behind it: to let it go would be to lose it.
+        """
+
+        async def work(inner: AsyncConnection) -> None:
+            await store_failures(inner, connection, failures)
+            if confirm is not None:
+                await confirm()
+
+        if failures:
+            await self._database.write(work)
+
+    async def rows(
+        self,
+        *,
+        limit: int | None = None,
+        queue: str | None = None,
+        before: FailedJob | None = None,
+        payloads: bool = True,
+    ) -> list[FailedJob]:
+        """The rows, newest first: those that follow `before` in that order, if given, whether or not it is
+        still there; and with empty payloads where nobody wants to load them."""
+        query = select(*(_NO_PAYLOAD if each.name == "payload" and not payloads else each for each in failed_jobs.c))
+        if queue is not None:
+            query = query.where(failed_jobs.c.queue == queue)
+        if before is not None:
+            query = query.where(_follows(before))
+        newest_first = query.order_by(failed_jobs.c.failed_at.desc(), failed_jobs.c.id.desc()).limit(limit)
+        return [_failed_job(row) for row in await self._select(newest_first)]
 
     async def find(self, key: str) -> FailedJob | None:
         """The row whose id or job id is `key`."""
@@ -88,7 +116,7 @@ class DatabaseFailureStore:
         async def work(connection: AsyncConnection) -> int:
             return (await connection.execute(statement)).rowcount
 
-        return await self._database.write(work, single=True)
+        return await self._database.write(work, single=True, takes_long=True)
 
 
 async def store_failures(connection: AsyncConnection, name: str, failures: Sequence[Failure]) -> None:
@@ -117,8 +145,15 @@ async def _fit_packet(connection: AsyncConnection, row: dict[str, Any]) -> None:
     """On MySQL, shorten a traceback that does not fit beside its payload: better a part than no record."""
     size = len(row["payload"]) + 4 * len(row["exception"])
     if connection.dialect.name == "mysql" and size > ALWAYS_FITS:
-        room = await packet_room(connection) - escaped_size(payload_to_text(row["payload"]))
-        row["exception"] = shortened(row["exception"], room)
+        payload, room = escaped_size(payload_to_text(row["payload"])), await packet_room(connection)
+        if payload > room:
+            await connection.invalidate()  # the next one hears of it when the server's limit is raised
+            raise PayloadTooLargeError(
+                f"The record of failed job {row['job_id']} on queue {row['queue']} takes {payload} bytes in a "
+                f"statement; the server's max_allowed_packet leaves {room}. Raise max_allowed_packet on the MySQL "
+                "server: the record is kept until then."
+            )
+        row["exception"] = shortened(row["exception"], room - payload)
 
 
 def _replacing_insert(dialect: str) -> Insert:
@@ -129,6 +164,12 @@ def _replacing_insert(dialect: str) -> Insert:
         return into.on_duplicate_key_update({name: into.inserted[name] for name in names})
     upsert = postgresql.insert(failed_jobs) if dialect == "postgresql" else sqlite.insert(failed_jobs)
     return upsert.on_conflict_do_update(index_elements=["job_id"], set_={name: upsert.excluded[name] for name in names})
+
+
+def _follows(row: FailedJob) -> ColumnElement[bool]:
+    """Whether a row comes after this one, newest first. The first condition alone is what an index can serve."""
+    failed_at, same_moment = failed_jobs.c.failed_at, failed_jobs.c.id < row.id
+    return and_(failed_at <= row.failed_at, or_(failed_at < row.failed_at, same_moment))
 
 
 def _has_key(key: str) -> ColumnElement[bool]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from core.errors import UnknownJobError
-from core.job import Job, job_name
+from core.clock import CENTURY
+from core.errors import SettingError, UnknownJobError
+from core.job import OPTIONS, Job, job_name
 
 
 class JobRegistry:
@@ -21,7 +24,9 @@ class JobRegistry:
             self.register(cls)
 
     def register(self, cls: type[Job]) -> type[Job]:
-        """Make a class known; usable as a decorator."""
+        """Make a class known; usable as a decorator. Raises SettingError for an option of it that cannot be."""
+        for option in OPTIONS:
+            _check(cls, option, getattr(cls, option, None))
         self._classes[job_name(cls)] = cls
         return cls
 
@@ -37,3 +42,17 @@ class JobRegistry:
 
     def __iter__(self) -> Iterator[type[Job]]:
         return iter(sorted(self._classes.values(), key=job_name))
+
+
+def _check(cls: type[Job], option: str, value: Any) -> None:
+    """What is worked out for each job (a property) can only be judged then, and the unset is the configured default."""
+    if value is None or hasattr(value, "__get__") or _is_usable(option, value):
+        return
+    rule = "a whole number of 1 or more" if option == "max_tries" else "a number of seconds from 0 to a century"
+    raise SettingError(f"{job_name(cls)}.{option}={value!r} is not usable: give {rule}. Correct it in the class.")
+
+
+def _is_usable(option: str, value: Any) -> bool:
+    if option == "max_tries":
+        return type(value) is int and value >= 1
+    return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= CENTURY

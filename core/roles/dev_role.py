@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from core.application import Application
 from core.dev.activity import Activity
+from core.dev.embedded import embedded_settings
 from core.dev.fleet import Fleet, find_simulation, run_fleet
 from core.dev.log_file import log_to_file
 from core.dev.plain_view import PlainView
@@ -23,8 +24,8 @@ from core.queue.worker.options import WorkerOptions
 from core.queue.worker.queue_order import QueueOrder
 from core.queue.worker.worker import Worker
 from core.roles.signals import on_stop_signal
-from core.settings import Settings, load_settings
-from core.tasks import end_tasks, first_of
+from core.settings import Settings
+from core.tasks import end_tasks, first_of, unless
 
 _log = logging.getLogger("routemq.dev")
 
@@ -35,48 +36,43 @@ GRACE = 3.0
 _PREFERRED_PORT = 1883
 _BROKER_WATCH = 0.5
 """Seconds between looks at the broker's process."""
-_PLAIN_CONNECTION = {
-    "username": None,
-    "password": None,
-    "protocol": "5",
-    "transport": "tcp",
-    "tls_enabled": False,
-    "tls_ca_file": None,
-    "tls_cert_file": None,
-    "tls_key_file": None,
-    "tls_key_password": None,
-}
-"""How the embedded broker is spoken to, whatever the environment says of another one."""
+_LAST_WORDS = 2.0
+"""Seconds that the app's simulation gets to end once it is cancelled."""
 
 
 class DevRole:
-    def __init__(self, seconds: float | None = None) -> None:
-        """`seconds` after which to stop by itself."""
+    def __init__(self, seconds: float | None = None, *, configured_stores: bool = False) -> None:
+        """`seconds` after which to stop by itself; `configured_stores` instead of a store of our own."""
         self._seconds = seconds
+        self._configured_stores = configured_stores
+        self._ignored: tuple[str, ...] = ()
         self._stopping = asyncio.Event()
         self._broker = EmbeddedBroker(_PREFERRED_PORT)
 
     def stop(self) -> None:
         self._stopping.set()
 
-    async def run(self) -> bool:
-        """Run until stopped. Returns whether a thread still runs a job: such a process does not end by itself."""
+    async def run(self) -> None:
+        """Run until stopped."""
         with on_stop_signal(self.stop):
             try:
                 await asyncio.to_thread(self._broker.start)
-                settings = embedded_settings(self._broker)
-                configure_logging(settings.logging.level, settings.logging.format)
-                async with Application(settings) as app:
-                    return await self._serve(app)
+                async with Application(self._settings()) as app:
+                    await self._serve(app)
             finally:
-                await asyncio.to_thread(self._broker.stop)
+                self._broker.stop()  # not in a thread: controllers may hold them all, and never give one back
 
-    async def _serve(self, app: Application) -> bool:
+    def _settings(self) -> Settings:
+        found = embedded_settings(self._broker.host, self._broker.port, configured_stores=self._configured_stores)
+        self._ignored = found.ignored
+        configure_logging(found.settings.logging.level, found.settings.logging.format)
+        return found.settings
+
+    async def _serve(self, app: Application) -> None:
         log_events(app.events)
         client, worker = all_routes_client(app), app.worker(all_queues_options(app))
-        if await self._unless_stopped(_bring_up_to_date(app)):
+        if await unless(self._stopping, _bring_up_to_date(app)):
             await self._work(app, client, worker)
-        return worker.has_busy_threads
 
     async def _work(self, app: Application, client: MqttClient, worker: Worker) -> None:
         activity = Activity(app.events)
@@ -114,7 +110,12 @@ class DevRole:
     async def _view(self, app: Application, activity: Activity) -> None:
         log_to_file(LOG_FILE)
         there = Surroundings(
-            self._broker.host, self._broker.port, app.database.address, app.settings.queue.connection, LOG_FILE
+            self._broker.host,
+            self._broker.port,
+            app.database.address,
+            app.settings.queue.connection,
+            LOG_FILE,
+            self._ignored,
         )
         if sys.stdout.isatty():
             from rich.console import Console
@@ -127,21 +128,6 @@ class DevRole:
 
     async def _time_is_up(self) -> None:
         await asyncio.Event().wait() if self._seconds is None else await asyncio.sleep(self._seconds)
-
-    async def _unless_stopped(self, starting: Coroutine[Any, Any, None]) -> bool:
-        """Await `starting`, or give it up when we are to stop; whether it came to its end."""
-        task = asyncio.ensure_future(starting)
-        await first_of(asyncio.wait({task}), self._stopping.wait())
-        if not task.done():
-            await end_tasks(task)
-            return False
-        task.result()
-        return True
-
-
-def embedded_settings(broker: EmbeddedBroker) -> Settings:
-    """The settings as they are, but for the broker."""
-    return load_settings(mqtt={**_PLAIN_CONNECTION, "broker": broker.host, "port": broker.port})
 
 
 def all_routes_client(app: Application) -> MqttClient:
@@ -172,9 +158,11 @@ async def _shut_down(client: MqttClient, worker: Worker, tasks: Mapping[str, asy
     # The client before the fleet: what the devices' last wills say now is of no interest any more.
     await asyncio.gather(client.stop(GRACE), asyncio.wait({tasks["worker"]}))
     await asyncio.wait({tasks["mqtt"]})
-    await end_tasks(*tasks.values())
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS):
+            await end_tasks(*tasks.values())
     for task in tasks.values():
-        if not task.cancelled():
+        if task.done() and not task.cancelled():
             task.result()
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import Any
 
 from core.application import Application
 from core.errors import UnavailableError
 from core.observability.health import showing_health
 from core.roles.signals import on_stop_signal, stop_with_parent
+from core.roles.stores import refuse_memory
 from core.roles.supervisor import Program, Supervisor
-from core.tasks import first_of
+from core.tasks import first_of, unless
 
 LAST_WORDS = 5.0
 """Seconds, beyond the grace, that a shared process gets to end before it is killed."""
@@ -46,11 +45,13 @@ class RouterRole:
     async def run(self, start_timeout: float | None = None) -> None:
         """Wait for stores and broker, then route messages until stopped.
 
-        Raises what keeps it from starting: UnavailableError, BrokerRefusedError, SchemaOutdatedError.
+        Raises what keeps it from starting: UnavailableError, BrokerRefusedError, SchemaOutdatedError,
+        SettingError.
         """
+        refuse_memory(self._app.settings)
         limit = self._app.settings.app.start_timeout if start_timeout is None else start_timeout
         with on_stop_signal(self.stop), stop_with_parent(self.stop, is_child=self._number is not None):
-            if not await self._unless_stopped(self._app.wait_until_ready(limit)):
+            if not await unless(self._stopping, self._app.wait_until_ready(limit)):
                 return
             async with showing_health(self._app.settings.app.health_file, lambda: self._client.is_connected):
                 await self._serve(limit)
@@ -75,13 +76,3 @@ class RouterRole:
             await self._client.stop(0)
         await ending
         await asyncio.gather(receiving, return_exceptions=True)
-
-    async def _unless_stopped(self, starting: Coroutine[Any, Any, None]) -> bool:
-        """Await `starting`, or give it up when we are to stop; whether it came to its end."""
-        task = asyncio.ensure_future(starting)
-        await first_of(asyncio.shield(task), self._stopping.wait())
-        if not task.done():
-            task.cancel()
-            return False
-        task.result()
-        return True

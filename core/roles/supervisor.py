@@ -71,7 +71,8 @@ class Supervisor:
             await asyncio.wait(self._watchers, timeout=grace)
         late = list(self._running.values())
         for process in late:
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
         await asyncio.gather(*self._watchers)
         return not late
 
@@ -130,5 +131,6 @@ class Supervisor:
         self._running[number] = process
         self._events.emit(ProcessStarted(f"{self._name} {number}", process.pid))
         if self._stopping.is_set():
-            process.terminate()
+            with suppress(ProcessLookupError):
+                process.terminate()
         return process

@@ -10,8 +10,9 @@ from core.application import Application
 from core.observability.health import looks_healthy, showing_health
 from core.queue.worker.worker import LAST_WORDS
 from core.roles.signals import on_stop_signal
+from core.roles.stores import refuse_memory
 from core.roles.supervisor import Program, Supervisor
-from core.tasks import end_tasks, first_of
+from core.tasks import first_of, unless
 
 CLOSING = 5.0
 """Seconds, beyond the grace and its last words, that a worker gets to close its connections."""
@@ -45,13 +46,10 @@ class WorkerProcesses:
 
         Returns whether every worker ended by itself; one that did not was killed.
         """
+        refuse_memory(self._app.settings)
         with on_stop_signal(self.stop):
-            ready = asyncio.ensure_future(self._app.wait_until_ready(start_timeout, connection=connection))
-            await first_of(asyncio.wait({ready}), self._stopping.wait())
-            if not ready.done():
-                await end_tasks(ready)
+            if not await unless(self._stopping, self._app.wait_until_ready(start_timeout, connection=connection)):
                 return True
-            ready.result()
             async with showing_health(self._health_file, self._is_healthy):
                 self._supervisor.start()
                 await first_of(self._stopping.wait(), self._supervisor.all_ended(), self._time_is_up())

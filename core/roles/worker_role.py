@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 
 from core.application import Application
 from core.observability.health import showing_health
 from core.queue.worker.options import WorkerOptions
 from core.roles.signals import on_stop_signal, stop_with_parent
-
-
-@dataclass(frozen=True)
-class WorkerEnd:
-    """How a worker ended."""
-
-    has_busy_threads: bool
-    """Whether a thread still runs a job: such a process does not end by itself."""
-    is_used_up: bool
-    """Whether another is to go on in its place: it ended by --memory or --max-jobs."""
+from core.roles.stores import refuse_memory
 
 
 async def run_worker(
@@ -31,8 +21,12 @@ async def run_worker(
     timeout: float | None = None,
     start_timeout: float | None = None,
     is_child: bool = False,
-) -> WorkerEnd:
-    """Wait for the stores, then work until a signal, an option or (of a child) the end of its parent ends it."""
+) -> bool:
+    """Wait for the stores, then work until a signal, an option or (of a child) the end of its parent ends it.
+
+    Returns whether it is used up: another is to go on in its place.
+    """
+    refuse_memory(app.settings)
     worker = app.worker(options, connection=connection, max_tries=max_tries, timeout=timeout)
     starting = asyncio.ensure_future(app.wait_until_ready(start_timeout, connection=connection))
 
@@ -44,4 +38,4 @@ async def run_worker(
         await starting
         async with showing_health(app.settings.app.health_file, lambda: worker.is_healthy):
             await worker.run()
-    return WorkerEnd(worker.has_busy_threads, worker.is_used_up)
+    return worker.is_used_up

@@ -28,6 +28,7 @@ from core.routing.client import Client, Publisher
 from core.routing.context import Context, correlation_id_of
 from core.routing.pattern import Pattern
 from core.routing.table import RouteTable
+from core.tasks import is_being_cancelled
 
 RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int, str], Awaitable[None]]
 """Stores a message that was given up, with what it failed with, the number of its tries, and the job id that its
@@ -132,7 +133,7 @@ class MessageHandler:
         try:
             await self._once_reachable(run, UnavailableError)
         except BaseException as error:  # whatever a controller raises must not take the router with it
-            if _is_stopping():
+            if is_being_cancelled():  # cut short by our stop, it has not failed: it is delivered again
                 raise asyncio.CancelledError from error
             return error
         return None
@@ -171,12 +172,3 @@ class MessageHandler:
 
 
 _STORE = "store that messages need"
-
-
-def _is_stopping() -> bool:
-    """Whether we are being stopped, and not the controller let slip the cancellation of something of its own.
-
-    A message cut short by our stop has not failed, whatever the controller makes of it: it is delivered again.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -170,6 +170,92 @@ def test_a_bad_route_is_named_with_file_and_pattern(sqlite_site: Site, tmp_path:
     assert "pumps.py" in said and "{pump-id}" in said
 
 
+def test_queues_in_memory_are_for_tests_and_not_for_a_router_or_a_worker(sqlite_site: Site) -> None:
+    for role in (["router"], ["shared-process", "1"], ["--queue-work"], ["--queue-work", "--connection", "database"]):
+        said = sqlite_site.complains(*role, QUEUE_CONNECTION="memory")
+        assert "QUEUE_CONNECTION='memory'" in said and "set `redis` or `database`" in said
+
+
+# ── code of the app that does not end ────────────────────────────────────────────────────────────────
+
+ENDLESS_ROUTES = """
+import asyncio, os, time
+from core.router import Router
+from tests.acceptance.sample_app import journal
+
+def thread():
+    journal.write("thread")
+    time.sleep(3600)
+
+async def deaf():
+    journal.write("deaf")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+router = Router()
+router.on(f"{os.environ['SAMPLE_TOPICS']}/thread", thread)
+router.on(f"{os.environ['SAMPLE_TOPICS']}/deaf", deaf)
+"""
+ENDLESS_JOBS = """
+from core.errors import PermanentError
+from core.job import Job
+from endless.routers import deaf, thread
+
+class Thread(Job):
+    def handle(self):
+        thread()
+
+class Deaf(Job):
+    async def handle(self):
+        await deaf()
+
+class Hook(Job):
+    async def handle(self):
+        raise PermanentError("no")
+
+    def failed(self, exception):
+        thread()
+"""
+
+
+@pytest.fixture
+def endless(sqlite_site: Site, tmp_path: Path) -> Site:
+    """A site whose code never ends once it has begun."""
+    package = tmp_path / "endless"
+    package.mkdir()
+    for name, text in {"__init__": "", "routers": ENDLESS_ROUTES, "jobs": ENDLESS_JOBS}.items():
+        (package / f"{name}.py").write_text(text)
+    path = f"{tmp_path}:{sqlite_site.env['PYTHONPATH']}"
+    sqlite_site.env |= {"APP_PACKAGE": "endless", "PYTHONPATH": path, "APP_GRACE": "0.2"}
+    return sqlite_site
+
+
+@pytest.mark.parametrize("controller", ["thread", "deaf"])
+async def test_a_controller_that_does_not_end_does_not_keep_the_router(
+    endless: Site, with_broker: Callable[[Site], Site], controller: str
+) -> None:
+    with with_broker(endless).start() as router:
+        router.says("connected to the MQTT broker")
+        await publish(endless, [(controller, b"")] * 10)
+        endless.wait_for(controller)
+        router.stop()
+
+
+@pytest.mark.parametrize(("job", "entry"), [("Thread", "thread"), ("Deaf", "deaf"), ("Hook", "thread")])
+async def test_a_job_that_does_not_end_does_not_keep_the_worker(endless: Site, job: str, entry: str) -> None:
+    payload = (
+        b'{"v":1,"id":"x","job":"endless.jobs.%s","queue":"default","dispatched_at":"2026-01-01T00:00:00Z","data":{}}'
+    )
+    async with application(endless) as app:
+        await app.queues.driver().push([NewJob("x", "default", payload % job.encode())])
+    with endless.start("--queue-work") as worker:
+        endless.wait_for(entry)
+        worker.stop()
+
+
 # ── servers that are not there, or refuse ────────────────────────────────────────────────────────────
 
 

@@ -15,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from core.database.engine import Database
+from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryDriver, MemoryFailureStore
@@ -96,4 +97,4 @@ async def _place(kind: str, servers: Servers, databases: EmptyDatabases, prefix:
             await delete_keys(url, prefix)
         case Databases() as server:
             url = await databases.get(server)
-            yield Place(lambda: DatabaseDriver(Database(url)), sql_statements)
+            yield Place(lambda: DatabaseDriver(Database(url), Events()), sql_statements)

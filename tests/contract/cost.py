@@ -36,7 +36,7 @@ async def memory_calls(_driver: Driver) -> AsyncIterator[Counter[str]]:
 async def redis_commands(driver: Driver) -> AsyncIterator[Counter[str]]:
     """The commands that Redis runs on this driver's keys meanwhile, those inside scripts included."""
     client: Redis = driver._client  # type: ignore[attr-defined]
-    prefix: str = driver._prefix  # type: ignore[attr-defined]
+    prefix: str = driver._scripts._prefix  # type: ignore[attr-defined]
     commands: Counter[str] = Counter()
     async with client.monitor() as monitor:
         yield commands

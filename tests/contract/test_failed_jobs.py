@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -127,6 +128,36 @@ async def test_the_rows_of_one_queue_are_listed(driver: Driver) -> None:
     assert set(ids(await driver.failures.rows(queue=QUEUE))) == set(emails)
     assert ids(await driver.failures.rows(queue="texts", limit=5)) == texts
     assert await driver.failures.rows(queue="neither") == []
+
+
+async def test_the_rows_are_listed_in_pages(driver: Driver) -> None:
+    together = [Failure(f"together-{n}", QUEUE, "", b"{}", "", 1) for n in range(4)]
+    await driver.failures.record(driver.connection, together)  # of one moment, so that it does not tell them apart
+    await failed(driver, 3)
+    everything = await driver.failures.rows()
+    pages, page = [], await driver.failures.rows(limit=2)
+    while page:
+        pages.append(page)
+        page = await driver.failures.rows(limit=2, before=page[-1])
+    assert [row for page in pages for row in page] == everything
+    assert [len(page) for page in pages] == [2, 2, 2, 1]
+
+
+async def test_a_page_goes_on_where_the_last_ended_though_that_is_gone_and_others_came(driver: Driver) -> None:
+    oldest, newest = [(await failed(driver, 1))[0] for _ in range(2)]
+    (last,) = await driver.failures.rows(limit=1)
+    assert last.job_id == newest
+    await driver.failures.forget([newest])
+    await failed(driver, 1)
+    assert ids(await driver.failures.rows(before=last)) == [oldest]
+    assert await driver.failures.rows(before=last, queue="texts") == []
+
+
+async def test_the_rows_may_be_listed_without_their_payloads(driver: Driver) -> None:
+    await failed(driver, 2)
+    whole = await driver.failures.rows()
+    assert all(row.payload for row in whole)
+    assert await driver.failures.rows(payloads=False) == [replace(row, payload=b"") for row in whole]
 
 
 async def test_a_row_is_found_by_its_id_or_its_job_id(driver: Driver) -> None:

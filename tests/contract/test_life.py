@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from core.database.engine import Database
 from core.errors import QueueUnavailableError
+from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryFailureStore
@@ -38,8 +39,8 @@ CALLS: dict[str, Callable[[Driver], Awaitable[object]]] = {
 
 NOWHERE: dict[str, Callable[[], Driver]] = {
     "redis": lambda: RedisDriver(Redis.from_url("redis://127.0.0.1:1/0"), MemoryFailureStore()),
-    "postgres": lambda: DatabaseDriver(Database("postgresql://postgres@127.0.0.1:1/nowhere")),
-    "mysql": lambda: DatabaseDriver(Database("mysql://root@127.0.0.1:1/nowhere")),
+    "postgres": lambda: DatabaseDriver(Database("postgresql://postgres@127.0.0.1:1/nowhere"), Events()),
+    "mysql": lambda: DatabaseDriver(Database("mysql://root@127.0.0.1:1/nowhere"), Events()),
 }
 
 

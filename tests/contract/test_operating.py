@@ -82,6 +82,12 @@ async def test_queues_are_those_that_hold_a_job_in_any_state(driver: Driver) -> 
     assert await driver.queues() == ["available", "executing", "failed", "retryable", "scheduled"]
 
 
+async def test_queues_of_which_only_rows_of_failed_jobs_are_left_are_told(driver: Driver) -> None:
+    await driver.push([new_job("available")])
+    await driver.failures.record(driver.connection, [Failure("x", "failed", "", b"{}", "", 1)])
+    assert await driver.queues() == ["available", "failed"]
+
+
 async def test_queues_of_another_process_are_known(driver: Driver, other: Driver) -> None:
     assert await driver.queues() == []
     await other.push([new_job("b"), new_job("a")])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from core.database.engine import Database
 from core.database.migrations import upgrade
-from core.errors import QueueUnavailableError
+from core.errors import PayloadTooLargeError, QueueUnavailableError
 from core.queue.driver import Driver, FailureStore
 from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
@@ -35,11 +38,15 @@ from tests.contract.jobs import (
     run_out,
     staged,
     states,
+    states_after,
 )
+from tests.contract.relay import relay_to
 from tests.servers.redis import ValkeyProcess
 
+Confirm = Callable[[], Awaitable[None]] | None
 
-class Died(Exception):
+
+class Died(BaseException):
     """Stands for the end of the process."""
 
 
@@ -48,9 +55,9 @@ class BrittleFailureStore(MemoryFailureStore):
 
     dies: str | None = None
 
-    async def record(self, connection: str, failures: Sequence[Failure]) -> None:
+    async def record(self, connection: str, failures: Sequence[Failure], *, confirm: Confirm = None) -> None:
         self._die_at("before the row is written")
-        await super().record(connection, failures)
+        await super().record(connection, failures, confirm=confirm)
         self._die_at("after the row was written")
 
     @asynccontextmanager
@@ -72,10 +79,47 @@ class AbsentFailureStore(MemoryFailureStore):
 
     absent = True
 
-    async def record(self, connection: str, failures: Sequence[Failure]) -> None:
+    async def record(self, connection: str, failures: Sequence[Failure], *, confirm: Confirm = None) -> None:
         if self.absent:
             raise QueueUnavailableError("the database is away")
-        await super().record(connection, failures)
+        await super().record(connection, failures, confirm=confirm)
+
+
+class SilentFailureStore(MemoryFailureStore):
+    """A database that gives no answer, until `answers`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+
+    async def record(self, connection: str, failures: Sequence[Failure], *, confirm: Confirm = None) -> None:
+        await self.answers.wait()
+        await super().record(connection, failures, confirm=confirm)
+
+
+class PickyFailureStore(MemoryFailureStore):
+    """Refuses whatever holds one job."""
+
+    refused: str | None = None
+
+    async def record(self, connection: str, failures: Sequence[Failure], *, confirm: Confirm = None) -> None:
+        if self.refused in ids(failures):
+            raise PayloadTooLargeError("too large")
+        await super().record(connection, failures, confirm=confirm)
+
+
+class LateFailureStore(DatabaseFailureStore):
+    """Another process's way to the same table, on which a write is held up until `goes_on`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.is_late = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def record(self, connection: str, failures: Sequence[Failure], *, confirm: Confirm = None) -> None:
+        self.is_late.set()
+        await self.goes_on.wait()
+        await super().record(connection, failures, confirm=confirm)
 
 
 @pytest.fixture
@@ -187,8 +231,7 @@ async def test_pitfall_23_a_failure_that_was_cut_off_is_finished(
     driver = _driver(client, redis_prefix, failures)
     held = leases(await pushed_and_fetched(driver, 3))
     failures.dies = moment
-    with pytest.raises(Died):
-        await VERBS["fail"](driver, held)
+    await VERBS["fail"](driver, held)
     assert await driver.fetch([QUEUE], 10, LONG) == []
     next_process = _driver(client, redis_prefix, failures)
     if again == "fail":
@@ -279,6 +322,76 @@ async def test_a_job_put_back_after_a_cut_that_is_then_forgotten_and_dispatched_
     assert ids(await driver.fetch([QUEUE], 1, LONG)) == [job_id]
 
 
+async def test_a_table_that_gives_no_answer_holds_up_nobody(
+    client: Redis, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.queue.drivers.unwritten_failures.PATIENCE", 0.05)
+    failures = SilentFailureStore()
+    driver = _driver(client, redis_prefix, failures)
+    held = leases(await pushed_and_fetched(driver, 3))
+    await pushed_and_fetched(driver, 1, queue="texts", lease=SHORT)
+    async with asyncio.timeout(10):
+        for lease in held:
+            assert await VERBS["fail"](driver, [lease]) == set()
+        await rescued(driver, 1, "texts")
+    assert states(await driver.stats(QUEUE)) == {"failed": 3}
+    failures.answers.set()
+    await driver.close()
+    assert len(await failures.rows()) == 3
+    assert states(await driver.stats(QUEUE)) == {"failed": 3}
+
+
+async def test_lost_jobs_of_every_queue_are_rescued_while_the_table_is_out_of_order(
+    client: Redis, redis_prefix: str
+) -> None:
+    failures = PickyFailureStore()
+    driver = _driver(client, redis_prefix, failures)
+    first, second, third = leases(await pushed_and_fetched(driver, 3))
+    await pushed_and_fetched(driver, 1, queue="texts", lease=SHORT)
+    await run_out(driver, SHORT)
+    failures.refused = second.job_id
+    await VERBS["fail"](driver, [first, second, third])
+    assert set(ids(await failures.rows())) == {first.job_id, third.job_id}
+    assert await driver.rescue([QUEUE, "texts"]) == 1
+    assert states(await driver.stats(QUEUE)) == {"failed": 3}
+    failures.refused = None  # max_allowed_packet was raised
+    await driver.rescue([QUEUE])
+    assert len(await failures.rows()) == 3
+
+
+async def test_what_a_retry_by_hand_that_was_cut_off_left_is_cleared_away(client: Redis, redis_prefix: str) -> None:
+    failures = BrittleFailureStore()
+    driver = _driver(client, redis_prefix, failures)
+    await failed(driver, 2)
+    failures.dies = "after the row was removed"
+    with pytest.raises(Died):
+        await driver.retry_failed(await failures.rows())
+    await driver.complete(leases(await driver.fetch([QUEUE], 10, LONG)))
+    await driver.rescue([QUEUE])
+    assert await _keys(client, redis_prefix) == {f"{redis_prefix}queues"}
+
+
+async def test_the_mark_of_a_job_that_is_back_stays_as_long_as_its_row(client: Redis, redis_prefix: str) -> None:
+    failures = BrittleFailureStore()
+    driver = _driver(client, redis_prefix, failures)
+    await failed(driver, 2)
+    failures.dies = "before the row is removed"
+    with pytest.raises(Died):
+        await driver.retry_failed(await failures.rows())
+    await driver.complete(leases(await driver.fetch([QUEUE], 10, LONG)))
+    await driver.rescue([QUEUE])
+    await driver.retry_failed(await failures.rows())
+    assert await driver.size(QUEUE) == 0
+
+
+async def test_a_queue_is_known_again_after_redis_has_lost_its_data(client: Redis, redis_prefix: str) -> None:
+    driver = _driver(client, redis_prefix)
+    await driver.push([new_job()])
+    await client.delete(*await _keys(client, redis_prefix))
+    await driver.push([new_job()])
+    assert await driver.queues() == [QUEUE]
+
+
 # ── with the table in a database, as in production ───────────────────────────────────────────────────
 
 
@@ -322,3 +435,120 @@ async def test_a_server_that_was_killed_comes_back_with_the_jobs(restartable_red
         assert await wake_up.wait(LONG)
         assert ids(await driver.fetch([QUEUE], 5, LONG)) == [waiting.job_id]
         await wake_up.close()
+
+
+async def test_a_wake_up_whose_connection_breaks_without_a_word_listens_again(
+    client: Redis, redis_url: str, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.queue.drivers.wake_up.redis.CHECK", 0.2)
+    monkeypatch.setattr("core.queue.drivers.wake_up.redis.ANSWER", 0.5)
+    options = client.connection_pool.connection_kwargs
+    async with relay_to(options["host"], options["port"]) as relay, Redis(host="127.0.0.1", port=relay.port) as far:
+        wake_up = _driver(far, redis_prefix).wake_up([QUEUE])
+        assert await wake_up.wait(LONG)  # it tells of its own beginning
+        assert not await wake_up.wait(0.6)  # not of the answers to its pings
+        relay.swallow()
+        assert await wake_up.wait(10)
+        await _driver(client, redis_prefix).push([new_job()])
+        assert await wake_up.wait(10)
+        await wake_up.close()
+
+
+STATES: dict[str, dict[str, int]] = {
+    "used memory": {"maxmemory": 1},
+    "NOREPLICAS": {"min-replicas-to-write": 1},
+}
+"""What a server says that takes no writes for now, and what makes it say so."""
+
+
+@pytest.mark.parametrize("said", STATES)
+async def test_a_server_that_takes_nothing_for_now_is_waited_for(restartable_redis: ValkeyProcess, said: str) -> None:
+    async with Redis.from_url(restartable_redis.url) as client:
+        driver = _driver(client, "mine:")
+        await driver.push([new_job()])
+        for name, value in STATES[said].items():
+            await client.config_set(name, value)
+        with pytest.raises(QueueUnavailableError, match=f"{restartable_redis.port} .*{said}"):
+            await driver.push([new_job()])
+        for name in STATES[said]:
+            await client.config_set(name, 0)
+        await driver.push([new_job()])
+        assert await driver.size(QUEUE) == 2
+
+
+async def test_a_replica_is_no_place_to_push_to(restartable_redis: ValkeyProcess) -> None:
+    async with Redis.from_url(restartable_redis.url) as client:
+        await client.replicaof("127.0.0.1", "1")
+        with pytest.raises(QueueUnavailableError, match="read only replica"):
+            await _driver(client, "mine:").push([new_job()])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_full_memory_does_not_keep_jobs_from_ending(restartable_redis: ValkeyProcess, verb: str) -> None:
+    """What a worker reports frees memory, or takes none: a lease that cannot be renewed would be a job run twice."""
+    async with Redis.from_url(restartable_redis.url) as client:
+        driver = _driver(client, "mine:")
+        held = leases(await pushed_and_fetched(driver, 3))
+        await client.config_set("maxmemory", 1)
+        assert await VERBS[verb](driver, held) == set()
+        assert states(await driver.stats(QUEUE)) == states_after(verb, 3)
+        await driver.close()
+
+
+# ── a copier that is late ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def late(migrated_database_url: str) -> AsyncIterator[LateFailureStore]:
+    database = Database(migrated_database_url)
+    yield LateFailureStore(database)
+    await database.close()
+
+
+@pytest.fixture
+async def prompt(migrated_database_url: str) -> AsyncIterator[DatabaseFailureStore]:
+    database = Database(migrated_database_url)
+    yield DatabaseFailureStore(database)
+    await database.close()
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["its row is settled", "its row is not settled"])
+async def test_a_copier_that_is_late_does_not_bring_back_the_row_of_a_job_that_was_put_back(
+    client: Redis,
+    redis_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    late: LateFailureStore,
+    prompt: DatabaseFailureStore,
+    dies: bool,
+) -> None:
+    monkeypatch.setattr("core.queue.drivers.unwritten_failures.PATIENCE", 0.05)
+    slow, driver = _driver(client, redis_prefix, late), _driver(client, redis_prefix, prompt)
+    await VERBS["fail"](slow, leases(await pushed_and_fetched(slow, 3)))
+    await asyncio.wait_for(late.is_late.wait(), 10)
+    monkeypatch.setattr("core.queue.drivers.unwritten_failures.PATIENCE", 10)
+    if dies:  # with the row written, before it is settled
+        entries: list[Any] = await client.hvals(driver._scripts.key(QUEUE, "failed"))
+        await prompt.record("redis", [msgspec.msgpack.decode(each, type=Failure) for each in entries])
+    else:
+        await driver.rescue([QUEUE])
+    assert await driver.retry_failed(await prompt.rows()) == 3
+    await driver.complete(leases(await driver.fetch([QUEUE], 10, LONG)))
+    late.goes_on.set()
+    await slow.close()
+    assert await prompt.rows() == []
+    assert await _keys(client, redis_prefix) == {f"{redis_prefix}queues"}
+
+
+async def test_of_a_late_copiers_failures_those_that_still_lie_in_redis_get_their_rows(
+    client: Redis, redis_prefix: str, monkeypatch: pytest.MonkeyPatch, late: LateFailureStore
+) -> None:
+    monkeypatch.setattr("core.queue.drivers.unwritten_failures.PATIENCE", 0.05)
+    slow = _driver(client, redis_prefix, late)
+    held = leases(await pushed_and_fetched(slow, 3))
+    await VERBS["fail"](slow, held)
+    await asyncio.wait_for(late.is_late.wait(), 10)
+    monkeypatch.setattr("core.queue.drivers.unwritten_failures.PATIENCE", 10)
+    await client.hdel(slow._scripts.key(QUEUE, "failed"), held[1].job_id)
+    late.goes_on.set()
+    await slow.close()
+    assert set(ids(await late.rows())) == {held[0].job_id, held[2].job_id}

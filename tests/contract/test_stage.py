@@ -19,6 +19,7 @@ from tests.contract.jobs import (
     new_job,
     new_jobs,
     pushed_and_fetched,
+    run_out,
     staged,
     states,
 )
@@ -103,3 +104,17 @@ async def test_pitfall_15_many_stagers_make_a_job_available_once(
     fetched += await driver.fetch([QUEUE], 10, LONG)
     assert sorted(ids(fetched)) == sorted(expected)
     assert states(await driver.stats(QUEUE)) == {"executing": 200}
+
+
+async def test_what_is_scheduled_and_what_is_retried_become_available_in_the_order_in_which_they_are_due(
+    driver: Driver,
+) -> None:
+    expected = []
+    for number, fetched in enumerate(await pushed_and_fetched(driver, 3)):
+        delay = SHORT * (1 + number / 5)  # each is told later than the one before it, and due later by yet more
+        await driver.retry([Retry(fetched.lease, delay)])
+        await driver.push([job := new_job(delay=delay + SHORT / 10)])
+        expected += [fetched.job_id, job.job_id]
+    await run_out(driver, 2 * SHORT)
+    await staged(driver, 6)
+    assert ids(await driver.fetch([QUEUE], 10, LONG)) == expected

@@ -73,6 +73,18 @@ async def simulate(fleet):
 """
 
 
+IGNORING = """
+wait = simulate
+
+async def simulate(fleet):
+    while True:
+        try:
+            await wait(fleet)
+        except asyncio.CancelledError:
+            pass
+"""
+
+
 def write_package(folder: Path, **modules: str) -> None:
     """Modules of a package `mini`, by their dotted names."""
     for name, text in modules.items():
@@ -162,7 +174,41 @@ def test_messages_come_in_jobs_finish_one_fails_and_a_signal_stops_it_all(
 
 
 def test_it_stops_by_itself_after_the_given_time(start_dev: StartDev, tmp_path: Path) -> None:
-    dev = start_dev("--for", "0.5", DATABASE_URL=f"sqlite:///{tmp_path}/elsewhere/own.sqlite3")
+    dev = start_dev("--for", "0.5")
+    dev.line(r"storage/routemq\.sqlite3")
+    assert dev.ended() == 0
+
+
+ELSEWHERE = {"QUEUE_CONNECTION": "redis", "REDIS_URL": "redis://127.0.0.1:1"}
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_configured_stores_are_left_alone_and_it_says_so(start_dev: StartDev, tmp_path: Path, where: str) -> None:
+    elsewhere = tmp_path / "production.sqlite3"
+    settings = {**ELSEWHERE, "DATABASE_URL": f"sqlite:///{elsewhere}"}
+    if where == "file":
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        settings = {}
+    dev = start_dev("--for", "0.5", **settings)
+    dev.line(r"database sqlite:///storage/routemq\.sqlite3")
+    dev.line(r"^DATABASE_URL, QUEUE_CONNECTION, REDIS_URL: left alone, .* --configured-stores")
+    hint = "DATABASE_URL=sqlite:///storage/routemq.sqlite3 QUEUE_CONNECTION=database"
+    dev.line(rf"^try: {re.escape(hint)} .* --queue-failed")
+    assert dev.ended() == 0
+    assert not elsewhere.exists()
+
+
+def test_settings_that_name_the_same_store_are_no_news(start_dev: StartDev) -> None:
+    dev = start_dev(
+        "--for", "0.5", DATABASE_URL="sqlite+aiosqlite:///storage/routemq.sqlite3", QUEUE_CONNECTION="database"
+    )
+    assert dev.line("^(?!MQTT)").string.startswith("try: ")
+    assert dev.ended() == 0
+
+
+def test_configured_stores_are_used_where_that_is_wanted(start_dev: StartDev, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/elsewhere/own.sqlite3"
+    dev = start_dev("--for", "0.5", "--configured-stores", DATABASE_URL=url)
     dev.line(r"own\.sqlite3")
     assert dev.ended() == 0
     assert (tmp_path / "elsewhere" / "own.sqlite3").exists()
@@ -197,7 +243,7 @@ def test_a_broker_that_dies_comes_back_and_messages_with_it(start_dev: StartDev)
 def test_while_it_waits_for_a_database_it_says_so_and_can_be_stopped(tmp_path: Path) -> None:
     settings = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}
     with subprocess.Popen(
-        [sys.executable, MAIN, "--dev"],
+        [sys.executable, MAIN, "--dev", "--configured-stores"],
         cwd=tmp_path,
         env=environment() | settings,
         stderr=subprocess.PIPE,
@@ -217,7 +263,7 @@ def test_a_wrong_setting_is_named_and_leaves_nothing_running(start_dev: StartDev
 
 
 def test_it_works_with_queues_in_memory(start_dev: StartDev) -> None:
-    dev = start_dev(QUEUE_CONNECTION="memory")
+    dev = start_dev("--configured-stores", QUEUE_CONNECTION="memory")
     dev.line(r"default: [1-9]\d* completed")
     dev.popen.send_signal(signal.SIGINT)
     assert dev.ended() == 0
@@ -236,8 +282,12 @@ async def test_any_app_runs_shared_routes_and_all_queues_included(start_dev: Sta
     assert (tmp_path / "notes.txt").read_text() == "once"
 
 
-def test_a_job_in_a_thread_that_never_ends_does_not_keep_it(start_dev: StartDev, tmp_path: Path) -> None:
-    write_package(tmp_path, simulation=ENDLESS_SIMULATION, jobs__endless=ENDLESS_JOB)
+@pytest.mark.parametrize("simulation", ["heeds", "ignores"])
+def test_neither_a_job_in_a_thread_nor_a_simulation_that_never_ends_keeps_it(
+    start_dev: StartDev, tmp_path: Path, simulation: str
+) -> None:
+    text = ENDLESS_SIMULATION if simulation == "heeds" else ENDLESS_SIMULATION + IGNORING
+    write_package(tmp_path, simulation=text, jobs__endless=ENDLESS_JOB)
     dev = start_dev(APP_PACKAGE="mini", PYTHONPATH=str(tmp_path), LOG_LEVEL="DEBUG")
     log = tmp_path / "storage" / "dev.log"
     dev.line(r"^0 messages")

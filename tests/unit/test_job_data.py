@@ -283,7 +283,7 @@ def test_a_value_that_says_the_same_in_another_type_becomes_the_declared_one(
         (Size, lambda value: Size(1, value)),
         (Reading, lambda value: Reading(value=value, taken=datetime(2026, 1, 1, tzinfo=UTC))),
     ],
-    ids=str,
+    ids=["float", "optional", "list", "dict", "tuple", "set", "dataclass", "dataclasses", "struct", "model"],
 )
 def test_a_float_that_json_cannot_hold_is_refused_and_not_changed(kind: Any, wrap: Any, value: float) -> None:
     with pytest.raises(DispatchError, match=rf"value\S* is {value}, which JSON cannot hold"):

@@ -41,10 +41,10 @@ class DatabaseDriver:
 
     connection = "database"
 
-    def __init__(self, database: Database, events: Events | None = None) -> None:
+    def __init__(self, database: Database, events: Events) -> None:
         self.failures: FailureStore = DatabaseFailureStore(database)
         self._database = database
-        self._statements, self._channel = _parts_for(database, events or Events())
+        self._statements, self._channel = _parts_for(database, events)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
@@ -145,11 +145,15 @@ class DatabaseDriver:
             idle = (jobs.c.queue == queue) & jobs.c.lease_expires_at.is_(None)
             return (await connection.execute(delete(jobs).where(idle))).rowcount
 
-        return await self._write(work)
+        return await self._database.write(work, single=self._statements.single, takes_long=True)
 
     async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
         """One transaction takes the rows and puts the jobs back; of two operators, the second finds none."""
-        done = await self._database.write(lambda connection: _in_batches(self._put_back, connection, failed))
+
+        async def work(connection: AsyncConnection) -> set[str]:
+            return await _in_batches(self._put_back, connection, failed)
+
+        done = await self._database.write(work, takes_long=True)
         self._channel.announce({each.queue for each in failed})
         return len(done)
 

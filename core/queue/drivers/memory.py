@@ -10,10 +10,10 @@ import asyncio
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 
@@ -162,7 +162,17 @@ class MemoryFailureStore:
         self._ids = itertools.count(1)
         self._taking = asyncio.Lock()
 
-    async def record(self, connection: str, failures: Sequence[Failure]) -> None:
+    async def record(
+        self, connection: str, failures: Sequence[Failure], *, confirm: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        if confirm is None:
+            self._record(connection, failures)
+            return
+        async with self._taking:
+            await confirm()
+            self._record(connection, failures)
+
+    def _record(self, connection: str, failures: Sequence[Failure]) -> None:
         for failure in failures:
             self._rows.pop(failure.job_id, None)  # so that its new row is the newest
             self._rows[failure.job_id] = self._row(connection, failure)
@@ -175,9 +185,20 @@ class MemoryFailureStore:
             # A job that failed again meanwhile has a new row, which stays.
             await self.forget([row.job_id for row in rows if self._rows.get(row.job_id) is row])
 
-    async def rows(self, *, limit: int | None = None, queue: str | None = None) -> list[FailedJob]:
-        newest_first = (row for row in reversed(self._rows.values()) if queue in (None, row.queue))
-        return list(itertools.islice(newest_first, limit))
+    async def rows(
+        self,
+        *,
+        limit: int | None = None,
+        queue: str | None = None,
+        before: FailedJob | None = None,
+        payloads: bool = True,
+    ) -> list[FailedJob]:
+        wanted = (
+            row if payloads else replace(row, payload=b"")
+            for row in reversed(self._rows.values())  # a row's id grows with its place, as a new row has a new one
+            if queue in (None, row.queue) and (before is None or row.id < before.id)
+        )
+        return list(itertools.islice(wanted, limit))
 
     async def find(self, key: str) -> FailedJob | None:
         return next((row for row in self._rows.values() if key in (row.job_id, str(row.id))), None)

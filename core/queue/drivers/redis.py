@@ -1,43 +1,24 @@
-"""Queues in Redis: every change of state is one Lua script on the keys of one queue.
-
-The keys of a queue carry the hash tag `{queue}`, so that they live on one slot. What each script takes,
-does and returns stands at its head, in lua/.
-"""
+"""Queues in Redis: every change of state is one Lua script on the keys of one queue."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from core.clock import Backoff
-from core.errors import QueueUnavailableError, UnavailableError
+from core.errors import QueueUnavailableError
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.scripts import Scripts
+from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
+from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
-from core.queue.traceback_text import encodable
-
-_log = logging.getLogger("routemq.queue.redis")
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
-
-ANSWER_TIMEOUT = 10.0  # seconds
-
-_OUT_OF_REACH = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
 T = TypeVar("T")
 
@@ -50,18 +31,17 @@ class RedisDriver:
     def __init__(self, client: Redis, failures: FailureStore, *, prefix: str = "routemq:") -> None:
         self.failures = failures
         self._client = client
-        self._prefix = prefix
-        self._scripts = {name: client.register_script(text) for name, text in _script_texts().items()}
-        self._known_queues: set[str] = set()
+        self._scripts = Scripts(client, prefix)
+        self._unwritten = UnwrittenFailures(client, self._scripts, failures, self.connection)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> None:
         for queue, mine in _by_queue(jobs).items():
-            await self._know(queue)
             for part in _parts(mine):
                 args = [value for job in part for value in (job.job_id, job.payload, _ms(job.delay))]
-                await self._call("push", queue, ("jobs", "available", "scheduled"), self._channel(queue), *args)
+                keys = ("jobs", "available", "scheduled")
+                await self._scripts.run_on_known("push", queue, keys, self._scripts.channel(queue), *args)
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
@@ -81,7 +61,7 @@ class RedisDriver:
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
         token = uuid4().hex
         keys = ("jobs", "available", "executing", "tries")
-        reply = await self._call("fetch", queue, keys, min(limit, SCRIPT_JOBS), _ms(lease), token)
+        reply = await self._scripts.run("fetch", queue, keys, min(limit, SCRIPT_JOBS), _ms(lease), token)
         values = iter(reply)
         return [
             FetchedJob(job_id.decode(), queue, payload, int(tries), token)
@@ -100,16 +80,17 @@ class RedisDriver:
         )
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        records = {lease.job_id: _record(failure) for lease, failure in failures}
+        """Give jobs up. The rows are there when this returns, unless the table is slow or away: then they follow."""
+        records = {lease.job_id: record_of(failure) for lease, failure in failures}
         keys = ("jobs", "executing", "tries", "failed", "returned")
         stale = await self._end("fail", keys, failures, lambda each: (each[0], records[each[0].job_id]))
         for queue, mine in _by_queue(lease for lease, _ in failures if lease.job_id not in stale).items():
-            await self._write_failures(queue, {lease.job_id: records[lease.job_id] for lease in mine})
+            await self._unwritten.copy(queue, {lease.job_id: records[lease.job_id] for lease in mine})
         return stale
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         keys = ("available", "executing", "tries")
-        return await self._end("release", keys, leases, lambda lease: (lease,), first=self._channel)
+        return await self._end("release", keys, leases, lambda lease: (lease,), first=self._scripts.channel)
 
     async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
         keys = ("executing", "tries")
@@ -119,34 +100,41 @@ class RedisDriver:
 
     async def stage(self, queues: Sequence[str]) -> float | None:
         keys = ("available", "scheduled", "retryable")
-        waits = [await self._call("stage", queue, keys, self._channel(queue), SCRIPT_JOBS) for queue in queues]
+        channel = self._scripts.channel
+        waits = [await self._scripts.run("stage", queue, keys, channel(queue), SCRIPT_JOBS) for queue in queues]
         return min((wait / 1000 for wait in waits if wait >= 0), default=None)
 
     async def rescue(self, queues: Sequence[str]) -> int:
         keys = ("available", "executing", "tries")
         rescued = 0
         for queue in queues:
-            rescued += await self._repeat("rescue", queue, keys, self._channel(queue), SCRIPT_JOBS)
-            await self._finish_failures(queue)
+            rescued += await self._repeat("rescue", queue, keys, self._scripts.channel(queue), SCRIPT_JOBS)
+        await self._unwritten.finish(queues)
         return rescued
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
-        return RedisWakeUp(self._client, [self._channel(queue) for queue in queues])
+        return RedisWakeUp(self._client, [self._scripts.channel(queue) for queue in queues])
 
     # ── operating ────────────────────────────────────────────────────────────────────────────────────
 
     async def queues(self) -> list[str]:
-        async with self._reached():
-            names = sorted(_text(name) for name in await self._client.smembers(self._prefix + "queues"))
-        return [name for name in names if await self.size(name) or (await self.stats(name)).failed]
+        async with self._scripts.reached():
+            names = {_text(name) for name in await self._client.smembers(self._scripts.names)}
+        failed = (await self.failures.count(self.connection)).keys()
+        return sorted([*failed, *[name for name in names - failed if await self._holds_any(name)]])
+
+    async def _holds_any(self, queue: str) -> bool:
+        async with self._scripts.reached():
+            jobs = await self._client.hlen(self._scripts.key(queue, "jobs"))
+            return bool(jobs or await self._client.hlen(self._scripts.key(queue, "failed")))
 
     async def size(self, queue: str) -> int:
-        async with self._reached():
-            return int(await self._client.hlen(self._key(queue, "jobs")))
+        async with self._scripts.reached():
+            return int(await self._client.hlen(self._scripts.key(queue, "jobs")))
 
     async def stats(self, queue: str) -> QueueStats:
         keys = ("available", "scheduled", "executing", "retryable", "failed")
-        available, scheduled, executing, retryable, unwritten, age = await self._call("stats", queue, keys)
+        available, scheduled, executing, retryable, unwritten, age = await self._scripts.run("stats", queue, keys)
         failed = unwritten + (await self.failures.count(self.connection)).get(queue, 0)
         return QueueStats(queue, available, scheduled, executing, retryable, failed, age / 1000)
 
@@ -158,7 +146,7 @@ class RedisDriver:
         """See the contract. The rows stay locked until the jobs are back, and are deleted then.
 
         A crash in between leaves rows whose ids are in the queue's `returned`: the next call does not
-        push them again, and deletes the rows.
+        push them again, and deletes the rows. Ids whose rows are deleted are cleared away by the next rescue.
         """
         count = 0
         for part in _parts(failed):
@@ -166,24 +154,24 @@ class RedisDriver:
                 for queue, mine in _by_queue(rows).items():
                     count += await self._put_back(queue, mine)
             for queue, mine in _by_queue(rows).items():
-                async with self._reached():
-                    await self._client.srem(self._key(queue, "returned"), *(each.job_id for each in mine))
+                async with self._scripts.reached():
+                    await self._client.hdel(self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
         return count
 
     async def _put_back(self, queue: str, rows: Sequence[FailedJob]) -> int:
-        await self._know(queue)
         args = [value for row in rows for value in (row.job_id, row.payload)]
-        keys = ("jobs", "available", "returned")
-        await self._call("put_back", queue, keys, self._channel(queue), *args)
+        keys = ("jobs", "available", "returned", "failed")
+        await self._scripts.run_on_known("put_back", queue, keys, self._scripts.channel(queue), *args)
         return len(rows)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def ping(self) -> None:
-        async with self._reached():
+        async with self._scripts.reached():
             await self._client.ping()
 
     async def close(self) -> None:
+        await self._unwritten.close()
         await self._client.aclose()
 
     # ── how it is done ───────────────────────────────────────────────────────────────────────────────
@@ -209,116 +197,15 @@ class RedisDriver:
             for part in _parts(mine):
                 head = [first(queue)] if first else []
                 args = [value for values in part for value in values]
-                stale.update(each.decode() for each in await self._call(script, queue, keys, *head, *args))
+                stale.update(each.decode() for each in await self._scripts.run(script, queue, keys, *head, *args))
         return stale
 
     async def _repeat(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> int:
         """Call a script that handles some at a time until nothing is left."""
         total = 0
-        while count := await self._call(script, queue, keys, *args):
+        while count := await self._scripts.run(script, queue, keys, *args):
             total += count
         return total
-
-    async def _write_failures(self, queue: str, records: Mapping[str, bytes]) -> bool:
-        """Copy failures into failed_jobs, then forget them here: a crash in between repeats the copy.
-
-        Where the table is out of reach they stay, and the next rescue tries again.
-        """
-        failures = [msgspec.msgpack.decode(record, type=Failure) for record in records.values()]
-        try:
-            await self.failures.record(self.connection, failures)
-        except UnavailableError as error:
-            _log.error("%d failed jobs of queue %r wait in Redis for failed_jobs: %s", len(failures), queue, error)
-            return False
-        for part in _parts(list(records.items())):
-            await self._call("settle", queue, ("failed",), *(value for pair in part for value in pair))
-        return True
-
-    async def _finish_failures(self, queue: str) -> None:
-        """Write the failures that a dead process, or one without the database, left here."""
-        cursor, written = -1, True
-        while cursor != 0 and written:
-            async with self._reached():
-                key = self._key(queue, "failed")
-                reply: Any = await self._client.hscan(key, max(cursor, 0), count=SCRIPT_JOBS)
-            cursor, page = reply
-            if page:
-                records = {_text(job_id): record for job_id, record in page.items()}
-                written = await self._write_failures(queue, records)
-
-    async def _know(self, queue: str) -> None:
-        """Enter the queue's name where `queues` looks for it; once per process, as names are few."""
-        if queue not in self._known_queues:
-            async with self._reached():
-                await self._client.sadd(self._prefix + "queues", queue)
-            self._known_queues.add(queue)
-
-    async def _call(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
-        async with self._reached():
-            return await self._scripts[script](keys=[self._key(queue, name) for name in keys], args=args)
-
-    def _key(self, queue: str, name: str) -> str:
-        # A brace in the name would end the hash tag early; at its beginning, there would be none.
-        tag = queue.replace("%", "%25").replace("}", "%7D")
-        return f"{self._prefix}{{{tag}}}:{name}"
-
-    def _channel(self, queue: str) -> str:
-        return self._key(queue, "wake")
-
-    @asynccontextmanager
-    async def _reached(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                yield
-        except _OUT_OF_REACH as error:
-            reason = str(error) or "it took too long"
-            raise QueueUnavailableError(f"Redis at {_address(self._client)} gave no answer: {reason}") from error
-
-
-class RedisWakeUp:
-    """Listens on the queues' channels. Its connection is made anew whenever it is lost."""
-
-    def __init__(self, client: Redis, channels: Sequence[str]) -> None:
-        self._client = client
-        self._channels = channels
-        self._pushed = asyncio.Event()
-        self._task = asyncio.create_task(self._listen(), name="redis-wake-up")
-
-    async def wait(self, timeout: float) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._pushed.wait()
-        woken = self._pushed.is_set()
-        self._pushed.clear()
-        return woken
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _listen(self) -> None:
-        backoff = Backoff(0.1, 5.0)
-        while True:
-            try:
-                await self._listen_once(backoff)
-            except (*_OUT_OF_REACH, RedisError) as error:
-                _log.debug("lost the wake-up connection: %s", error)
-            await asyncio.sleep(backoff.next())
-
-    async def _listen_once(self, backoff: Backoff) -> None:
-        async with self._client.pubsub() as subscriber:
-            await subscriber.subscribe(*self._channels)
-            while True:
-                message = await subscriber.get_message(timeout=None)
-                if message is not None:
-                    # A confirmed subscription wakes as well: something may have come before it stood.
-                    backoff.reset()
-                    self._pushed.set()
-
-
-@cache
-def _script_texts() -> dict[str, str]:
-    return {path.stem: path.read_text() for path in (Path(__file__).parent / "lua").glob("*.lua")}
 
 
 def _by_queue(items: Iterable[Any]) -> dict[str, list[Any]]:
@@ -332,18 +219,9 @@ def _parts(items: Sequence[T]) -> list[Sequence[T]]:
     return [items[start : start + SCRIPT_JOBS] for start in range(0, len(items), SCRIPT_JOBS)]
 
 
-def _record(failure: Failure) -> bytes:
-    return msgspec.msgpack.encode(replace(failure, exception=encodable(failure.exception)))
-
-
-def _text(reply: Any) -> str:
-    return reply.decode() if isinstance(reply, bytes) else str(reply)
+def _text(reply: bytes | str) -> str:
+    return reply.decode() if isinstance(reply, bytes) else reply
 
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _address(client: Redis) -> str:
-    options = client.connection_pool.connection_kwargs
-    return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")

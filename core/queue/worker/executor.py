@@ -20,6 +20,7 @@ from core.queue.worker.process_pool import ProcessPool
 from core.queue.worker.retry import decide
 from core.queue.worker.soft_timeout import run_coroutine
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
+from core.tasks import is_being_cancelled
 
 UsersCall: TypeAlias = Callable[[], Awaitable[None] | None]
 
@@ -76,7 +77,7 @@ class Executor:
         try:
             await self._run(fetched, job, limits)
         except BaseException as error:  # a job may raise whatever it likes, and must not take its worker along
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 return Abandoned() if fetched.lease in self._threads.running else Released()
             return decide(job, as_exception(error), job.attempts, limits)
         return Completed()
@@ -140,12 +141,6 @@ async def _within(timeout: float, running: Awaitable[None], job: Job) -> None:
 
 def is_coroutine_function(call: UsersCall) -> bool:
     return inspect.iscoroutinefunction(call.func if isinstance(call, partial) else call)
-
-
-def _is_being_cancelled() -> bool:
-    """Whether somebody cancelled this task, and not the job itself raised CancelledError."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _used_up(fetched: FetchedJob, limits: Limits) -> MaxTriesExceededError:

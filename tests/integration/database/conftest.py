@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core.database.engine import Database
+from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 
 
 @pytest.fixture
 async def driver(migrated_database_url: str) -> AsyncIterator[DatabaseDriver]:
-    driver = DatabaseDriver(Database(migrated_database_url))
+    driver = DatabaseDriver(Database(migrated_database_url), Events())
     yield driver
     await driver.close()
 
@@ -18,6 +19,6 @@ async def driver(migrated_database_url: str) -> AsyncIterator[DatabaseDriver]:
 @pytest.fixture
 async def other(migrated_database_url: str) -> AsyncIterator[DatabaseDriver]:
     """What another process has."""
-    driver = DatabaseDriver(Database(migrated_database_url))
+    driver = DatabaseDriver(Database(migrated_database_url), Events())
     yield driver
     await driver.close()

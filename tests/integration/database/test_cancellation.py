@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from core.database.engine import Database
 from core.database.migrations import upgrade
+from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.state import NewJob
 
@@ -18,7 +19,7 @@ from core.queue.state import NewJob
 async def test_a_write_of_sqlites_that_was_cut_short_gives_its_lock_back(tmp_path: Path) -> None:
     """The thread that runs the statement cannot be cancelled: it takes the lock after its caller has gone."""
     url = f"sqlite:///{tmp_path}/queue.sqlite3"
-    driver, other = DatabaseDriver(Database(url)), DatabaseDriver(Database(url))
+    driver, other = DatabaseDriver(Database(url), Events()), DatabaseDriver(Database(url), Events())
     await upgrade(driver._database)
     await driver.push([NewJob(f"{number}", "default", b"{}") for number in range(50)])
     in_statement, may_go_on = asyncio.Event(), threading.Event()

@@ -7,18 +7,23 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Database
 from core.database.migrations import upgrade
 from core.errors import QueueUnavailableError
+from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.state import NewJob
 from tests.servers.databases import query
+from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +52,7 @@ async def test_a_database_that_is_not_there_is_named_without_its_password(url: s
 
 
 async def test_a_server_that_was_killed_is_used_again_once_it_is_back(restartable_postgres: PostgresProcess) -> None:
-    driver = DatabaseDriver(Database(restartable_postgres.url))
+    driver = DatabaseDriver(Database(restartable_postgres.url), Events())
     await upgrade(driver._database)
     wake_up = driver.wake_up(["default"])
     await driver.push([NewJob("1", "default", b"{}")])
@@ -60,6 +65,58 @@ async def test_a_server_that_was_killed_is_used_again_once_it_is_back(restartabl
         pass
     await wake_up.close()
     await driver.close()
+
+
+@pytest.fixture(params=["postgres", "mysql"])
+def freezable(request: pytest.FixtureRequest) -> Iterator[PostgresProcess | MysqlProcess]:
+    if request.param == "mysql" and MysqlProcess.program is None:
+        pytest.skip("neither mariadbd nor mysqld is on PATH")
+    with PostgresProcess() if request.param == "postgres" else MysqlProcess() as server:
+        yield server
+
+
+async def test_a_server_that_gives_no_answer_is_unavailable(freezable: PostgresProcess | MysqlProcess) -> None:
+    database, another = (Database(freezable.url, answer_timeout=0.5) for _ in range(2))
+    await database.ping()
+    freezable.freeze()
+    async with asyncio.timeout(30):
+        for each in (database, another):  # one has a connection in its pool
+            with pytest.raises(QueueUnavailableError, match=r"no answer within 0\.5 s"):
+                await each.ping()
+        with pytest.raises(QueueUnavailableError, match=r"no answer within 0\.5 s"):
+            await database.write(lambda connection: connection.exec_driver_sql("SELECT 1"))
+    freezable.thaw()
+    await database.ping()
+    await database.close()
+    await another.close()
+
+
+async def test_closing_does_not_wait_for_a_server_that_gives_no_answer(
+    freezable: PostgresProcess | MysqlProcess,
+) -> None:
+    database = Database(freezable.url)
+    await database.ping()
+    freezable.freeze()
+    async with asyncio.timeout(30):
+        await database.close()
+    freezable.thaw()
+
+
+async def test_what_may_take_long_is_waited_for(driver: DatabaseDriver) -> None:
+    database = Database(driver._database.url.text, answer_timeout=0.001)
+    hurried = DatabaseDriver(database, Events())
+    await driver.push([NewJob(f"{number}", "default", b"{}") for number in range(1000)])
+    assert await hurried.clear("default") == 1000
+    await hurried.close()
+
+
+async def test_an_error_does_not_hold_what_was_to_be_written(driver: DatabaseDriver) -> None:
+    statement = text("INSERT INTO failed_jobs (job_id, payload) VALUES (:job_id, :payload)")
+    with pytest.raises(DBAPIError) as refused:
+        await driver._database.write(
+            lambda connection: connection.execute(statement, {"job_id": "1", "payload": "hush"})
+        )
+    assert "hush" not in str(refused.value).split("[SQL", 1)[1]
 
 
 async def test_a_connection_that_died_in_the_pool_is_nobodys_trouble(driver: DatabaseDriver) -> None:
@@ -118,7 +175,7 @@ async def test_an_sqlite_file_is_made_with_its_directory_and_survives_a_crash(tm
 
 
 async def test_a_writer_waits_for_another_process_that_holds_sqlite(tmp_path: Path) -> None:
-    driver = DatabaseDriver(Database(f"sqlite:///{tmp_path}/queue.sqlite3"))
+    driver = DatabaseDriver(Database(f"sqlite:///{tmp_path}/queue.sqlite3"), Events())
     await upgrade(driver._database)
     with closing(sqlite3.connect(tmp_path / "queue.sqlite3", isolation_level=None)) as another:
         another.execute("BEGIN IMMEDIATE")

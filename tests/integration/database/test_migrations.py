@@ -17,6 +17,7 @@ from core.database.engine import Database
 from core.database.migrations import require_current, rollback, status, upgrade
 from core.database.tables import metadata
 from core.errors import SchemaOutdatedError
+from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 from tests.servers.databases import query
 
@@ -77,7 +78,7 @@ async def test_an_old_schema_is_refused_with_the_command(database: Database) -> 
 
 async def test_a_missing_table_is_told_with_the_command(database: Database) -> None:
     with pytest.raises(SchemaOutdatedError, match=r"python main\.py --migrate"):
-        await DatabaseDriver(database).fetch(["default"], 1, 10)
+        await DatabaseDriver(database, Events()).fetch(["default"], 1, 10)
 
 
 async def test_a_schema_of_a_newer_version_is_let_pass(database: Database, database_url: str) -> None:

@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Table, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.queue_failed_job import QueueFailedJob, cleanup_old_failed_jobs
 from core.database.bound import bind, unbind
 from core.database.engine import Database
-from core.errors import NotRunningError
+from core.errors import NotRunningError, UnavailableError
 from core.model import Model
+from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.failures import DatabaseFailureStore
 from core.queue.state import Failure, NewJob
 from tests.servers.databases import query
+from tests.servers.postgres import PostgresProcess
 
 
 class Gauge(Model):
@@ -33,16 +36,18 @@ class Gauge(Model):
     extra: Mapped[dict[str, Any] | None]
 
 
+assert isinstance(Gauge.__table__, Table)
+TABLE = Gauge.__table__
+Model.metadata.remove(TABLE)  # it is no table of the app's, whose migrations other tests hold against its models
+
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
     database = Database(migrated_database_url)
-    table = Gauge.__table__
-    assert isinstance(table, Table)
     async with database.engine.begin() as connection:
-        await connection.run_sync(table.create)
+        await connection.run_sync(TABLE.create)
     bind(database)
     yield database
     unbind(database)
@@ -90,7 +95,7 @@ async def test_sessions_that_read_and_then_write_do_not_lock_each_other_out(data
 
 async def test_a_session_that_only_read_does_not_hold_up_a_dispatch(database: Database) -> None:
     await Gauge.create(name="a", seen_at=NOW)
-    driver = DatabaseDriver(database)
+    driver = DatabaseDriver(database, Events())
     async with await Model.get_session() as session:
         for gauge in await session.scalars(select(Gauge)):
             await driver.push([NewJob(f"job-{gauge.id}", "default", b"{}")])
@@ -98,7 +103,7 @@ async def test_a_session_that_only_read_does_not_hold_up_a_dispatch(database: Da
 
 
 async def test_a_job_can_be_pushed_within_a_session(database: Database) -> None:
-    driver = DatabaseDriver(database)
+    driver = DatabaseDriver(database, Events())
     for name, commits in (("kept", True), ("dropped", False)):
         async with await Model.get_session() as session:
             session.add(Gauge(name=name, seen_at=NOW))
@@ -115,6 +120,52 @@ async def test_without_an_application_models_say_so() -> None:
         await Model.get_session()
     with pytest.raises(NotRunningError):
         await cleanup_old_failed_jobs()
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
+async def test_a_database_that_is_away_is_unavailable(dialect: str) -> None:
+    """A controller that lets this pass is run again once the database is back, and has used up none of its tries."""
+    away = Database(f"{dialect}://user@127.0.0.1:1/x")
+    bind(away)
+    try:
+        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1"):
+            await Gauge.find(1)
+        with pytest.raises(UnavailableError):
+            await Gauge.create(name="a", seen_at=NOW)
+        with pytest.raises(UnavailableError):
+            async with await Model.get_session() as session:
+                await session.scalars(select(Gauge))
+    finally:
+        unbind(away)
+        await away.close()
+
+
+@pytest.mark.parametrize("asks_again", [True, False])
+async def test_a_database_that_goes_away_within_a_session_is_unavailable(
+    restartable_postgres: PostgresProcess, asks_again: bool
+) -> None:
+    database = Database(restartable_postgres.url)
+
+    async def use() -> None:
+        async with database.session() as session:
+            await session.execute(select(1))
+            restartable_postgres.kill()
+            if asks_again:
+                await session.execute(select(1))
+
+    with pytest.raises(UnavailableError, match=str(restartable_postgres.port)):
+        await use()
+    await database.close()
+
+
+async def test_other_errors_of_a_session_are_the_apps(database: Database) -> None:
+    await Gauge.create(name="a", seen_at=NOW)
+    with pytest.raises(IntegrityError):
+        await Gauge.create(name="a", seen_at=NOW)
+    for error in (ConnectionResetError("of the app's own"), KeyError("a")):
+        with pytest.raises(type(error), match="a"):
+            async with await Model.get_session():
+                raise error
 
 
 async def test_failed_jobs_are_a_model_and_old_ones_can_be_deleted(

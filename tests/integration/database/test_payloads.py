@@ -6,10 +6,14 @@ import json
 
 import pytest
 
+from core.database.engine import Database
+from core.database.migrations import upgrade
 from core.errors import PayloadTooLargeError
 from core.queue.drivers.database import DatabaseDriver
+from core.queue.failures import DatabaseFailureStore
 from core.queue.state import Failure, NewJob, Retry
 from tests.servers.databases import query
+from tests.servers.mysql import MysqlProcess
 
 MIB = 1024 * 1024
 
@@ -59,6 +63,33 @@ async def test_a_traceback_that_does_not_fit_beside_its_payload_is_shortened(dri
     assert (row.exception[:5], row.exception[-4:]) == ("first", "last")
     if driver._database.dialect != "mysql":
         assert row.exception == exception
+
+
+async def test_a_failure_too_large_for_the_table_is_refused_with_the_servers_limit(driver: DatabaseDriver) -> None:
+    """With its queues in Redis, an application may dispatch what no statement of MySQL can carry."""
+    failure = Failure("1", "default", "Large", _envelope(16 * MIB), "Traceback", 1)
+    if driver._database.dialect == "mysql" and await _packet(driver) < 18 * MIB:
+        with pytest.raises(PayloadTooLargeError, match=r"job 1 .*max_allowed_packet"):
+            await driver.failures.record("redis", [failure])
+        assert await driver.failures.rows() == []
+    else:
+        await driver.failures.record("redis", [failure])
+        assert [len(row.payload) for row in await driver.failures.rows()] == [16 * MIB]
+
+
+@pytest.mark.skipif(MysqlProcess.program is None, reason="neither mariadbd nor mysqld is on PATH")
+async def test_a_limit_that_was_raised_counts_at_once() -> None:
+    failure = Failure("1", "default", "Large", _envelope(5 * MIB), "Traceback", 1)
+    with MysqlProcess() as server:
+        await query(server.url, f"SET GLOBAL max_allowed_packet = {4 * MIB}")
+        database = Database(server.url)
+        await upgrade(database)
+        failures = DatabaseFailureStore(database)
+        with pytest.raises(PayloadTooLargeError, match="max_allowed_packet"):
+            await failures.record("redis", [failure])
+        await query(server.url, f"SET GLOBAL max_allowed_packet = {8 * MIB}")
+        await failures.record("redis", [failure])
+        await database.close()
 
 
 async def test_a_write_of_many_mebibytes_is_cut_into_statements_and_keeps_its_order(driver: DatabaseDriver) -> None:

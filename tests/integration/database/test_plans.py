@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Database
+from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.statements import mysql, postgresql, sqlite
 from core.queue.state import NewJob
@@ -117,7 +118,7 @@ async def _expensive(database: Database) -> dict[str, str]:
 
 async def test_no_verb_reads_or_sorts_the_table(migrated_database_url: str) -> None:
     database = Database(migrated_database_url)
-    driver = DatabaseDriver(database)
+    driver = DatabaseDriver(database, Events())
     await _fill(driver, "q")
     await _fill(driver, "other")
     assert await _expensive(database) == {}, "before the database counted its rows"

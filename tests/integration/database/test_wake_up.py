@@ -11,12 +11,13 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 
+from core.clock import Backoff
 from core.database.engine import Database
 from core.database.migrations import upgrade
-from core.observability.events import Events, StoreLost
+from core.observability.events import Event, Events, StoreBack, StoreLost
 from core.queue.driver import WakeUp
 from core.queue.drivers.database import DatabaseDriver
-from core.queue.drivers.wake_up.postgresql import PostgresqlChannel
+from core.queue.drivers.wake_up.postgresql import Listener, Notifier, PostgresqlChannel
 from core.queue.drivers.wake_up.sqlite import SqliteLookout
 from core.queue.state import NewJob
 from tests.servers.databases import Databases, query
@@ -26,11 +27,12 @@ ROOT = Path(__file__).parents[3]
 PUSH = """
 import asyncio, sys
 from core.database.engine import Database
+from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.state import NewJob
 
 async def main():
-    driver = DatabaseDriver(Database(sys.argv[1]))
+    driver = DatabaseDriver(Database(sys.argv[1]), Events())
     await driver.push([NewJob("1", "default", b"{}")])
     await driver.close()
 
@@ -80,7 +82,7 @@ async def test_pushes_of_a_burst_share_notifications(postgres_url: str) -> None:
     heard: asyncio.Queue[object] = asyncio.Queue()
     listener = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
     await listener.add_listener("routemq_push", lambda *arguments: heard.put_nowait(arguments[-1]))
-    driver = DatabaseDriver(Database(postgres_url))
+    driver = DatabaseDriver(Database(postgres_url), Events())
     await driver.push([NewJob(f"{number}", "default", b"{}") for number in range(100)])
     await asyncio.gather(*(driver.push([NewJob(f"more-{number}", "default", b"{}")]) for number in range(50)))
     await driver.close()
@@ -91,7 +93,7 @@ async def test_pushes_of_a_burst_share_notifications(postgres_url: str) -> None:
 
 
 async def test_the_last_push_of_a_burst_is_announced(postgres_url: str) -> None:
-    driver, other = DatabaseDriver(Database(postgres_url)), DatabaseDriver(Database(postgres_url))
+    driver, other = DatabaseDriver(Database(postgres_url), Events()), DatabaseDriver(Database(postgres_url), Events())
     wake_up = other.wake_up(["default"])
     await _quiet(wake_up)
     for number in range(20):
@@ -104,19 +106,81 @@ async def test_the_last_push_of_a_burst_is_announced(postgres_url: str) -> None:
 
 
 async def test_a_listener_whose_connection_is_cut_listens_again(postgres_url: str) -> None:
-    lost: list[StoreLost] = []
+    told: list[Event] = []
     events = Events()
-    events.subscribe(StoreLost, lost.append)
+    events.subscribe(StoreLost, told.append)
+    events.subscribe(StoreBack, told.append)
     driver = DatabaseDriver(Database(postgres_url), events)
     wake_up = driver.wake_up(["default"])
     await _quiet(wake_up)
     mine = "datname = current_database() AND query LIKE 'LISTEN%'"
     assert await query(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
     assert await wake_up.wait(LONG)  # it tells that something may have been missed
-    assert [type(each) for each in lost] == [StoreLost]
-    other = DatabaseDriver(Database(postgres_url))
+    assert [type(each) for each in told] == [StoreLost, StoreBack]
+    other = DatabaseDriver(Database(postgres_url), Events())
     await _quiet(wake_up)
     await other.push([NewJob("1", "default", b"{}")])
+    assert await wake_up.wait(LONG)
+    for each in (driver, other):
+        await each.close()
+
+
+async def test_options_of_the_url_that_are_the_engines_own_do_not_keep_the_listener_off(
+    postgres_url: str,
+) -> None:
+    """It is what a pgbouncer in between asks for."""
+    lost: list[StoreLost] = []
+    events = Events()
+    events.subscribe(StoreLost, lost.append)
+    driver = DatabaseDriver(Database(f"{postgres_url}?prepared_statement_cache_size=0"), events)
+    other = DatabaseDriver(Database(postgres_url), Events())
+    wake_up = driver.wake_up(["default"])
+    assert await wake_up.wait(LONG)
+    await _quiet(wake_up)
+    await other.push([NewJob("1", "default", b"{}")])
+    assert await wake_up.wait(LONG)
+    assert lost == []
+    for each in (driver, other):
+        await each.close()
+
+
+async def test_the_listener_leaves_the_pool_to_others(postgres_url: str) -> None:
+    driver = DatabaseDriver(Database(postgres_url, pool_size=1), Events())
+    wake_up = driver.wake_up(["default"])
+    assert await wake_up.wait(LONG)
+    async with asyncio.timeout(10):
+        assert await driver.size("default") == 0
+    await driver.close()
+
+
+async def test_no_error_ends_the_listener(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    listen, errors = Listener._listen, [TypeError("unexpected")]
+
+    async def fails_once(self: Listener, backoff: Backoff) -> None:
+        if errors:
+            raise errors.pop()
+        await listen(self, backoff)
+
+    monkeypatch.setattr(Listener, "_listen", fails_once)
+    driver = DatabaseDriver(Database(postgres_url), Events())
+    wake_up = driver.wake_up(["default"])
+    assert await wake_up.wait(LONG)
+    await driver.close()
+
+
+async def test_no_error_ends_the_notifier(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    send, errors = Notifier._send, [TypeError("unexpected")]
+
+    async def fails_once(self: Notifier, queues: set[str]) -> None:
+        if errors:
+            raise errors.pop()
+        await send(self, queues)
+
+    monkeypatch.setattr(Notifier, "_send", fails_once)
+    driver, other = DatabaseDriver(Database(postgres_url), Events()), DatabaseDriver(Database(postgres_url), Events())
+    wake_up = other.wake_up(["default"])
+    await _quiet(wake_up)
+    await driver.push([NewJob("1", "default", b"{}")])
     assert await wake_up.wait(LONG)
     for each in (driver, other):
         await each.close()
@@ -125,7 +189,7 @@ async def test_a_listener_whose_connection_is_cut_listens_again(postgres_url: st
 async def test_an_announcement_outlives_an_outage(postgres_url: str) -> None:
     """The trailing notification is sent again until the server has it, as long as the process lives."""
     channel = PostgresqlChannel(database := Database(postgres_url), Events())
-    other = DatabaseDriver(Database(postgres_url))
+    other = DatabaseDriver(Database(postgres_url), Events())
     wake_up = other.wake_up(["default"])
     await _quiet(wake_up)
     reachable = database.url
@@ -145,7 +209,7 @@ async def test_a_lookout_over_a_file_that_is_not_there_yet_waits_for_it(tmp_path
     lookout = SqliteLookout(path)
     assert not await lookout.sees_push()
     assert not path.exists()
-    driver = DatabaseDriver(Database(f"sqlite:///{path}"))
+    driver = DatabaseDriver(Database(f"sqlite:///{path}"), Events())
     await upgrade(driver._database)
     await lookout.sees_push()
     assert not await lookout.sees_push()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import trustme
@@ -85,8 +86,10 @@ async def test_websockets(start: Start, unique: str, protocol: str) -> None:
     await round_trip(spoken, unique, SLOW_WEBSOCKET)
 
 
-async def test_tls_with_a_client_certificate(tls_port: int, files: Path, unique: str) -> None:
-    await round_trip(MqttOptions(host="localhost", port=tls_port, tls=tls(files)), unique)
+async def test_tls_with_a_client_certificate(
+    tls_port: int, files: Path, unique: str, receive: Literal["fast", "stock"]
+) -> None:
+    await round_trip(MqttOptions(host="localhost", port=tls_port, tls=tls(files), receive=receive), unique)
 
 
 async def test_tls_over_websockets(start: Start, files: Path, unique: str) -> None:

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from paho.mqtt.client import Client
@@ -152,8 +153,10 @@ async def test_pitfall_09_a_flood_stays_bounded_and_the_connection_outlives_its_
         assert it.told.count(BrokerLost) == 0
 
 
-async def test_what_a_device_sends_along_arrives(broker: BrokerServer, client_id: str, unique: str) -> None:
-    options = of(broker)
+async def test_what_a_device_sends_along_arrives(
+    broker: BrokerServer, client_id: str, unique: str, receive: Literal["fast", "stock"]
+) -> None:
+    options = replace(of(broker), receive=receive)
     handler = Handler(hold=False)
     properties = MessageProperties("text/plain", "reply/here", b"\x00\x01", user_properties=(("k", "v"),))
     async with (
@@ -204,10 +207,11 @@ async def test_a_second_process_with_the_same_client_id_is_reported(
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 async def test_a_broker_that_restarts_finds_us_again(
-    restartable_broker: IotcoreProcess | MosquittoProcess, unique: str, protocol: str
+    restartable_broker: IotcoreProcess | MosquittoProcess, unique: str, protocol: str, receive: Literal["fast", "stock"]
 ) -> None:
     server = restartable_broker
     options = MqttOptions(
+        receive=receive,
         host=server.host,
         port=server.port if protocol == "5" else server.port_311,
         protocol="5" if protocol == "5" else "3.1.1",
@@ -223,10 +227,10 @@ async def test_a_broker_that_restarts_finds_us_again(
 
 
 async def test_a_broker_that_freezes_is_noticed_and_found_again(
-    restartable_broker: IotcoreProcess | MosquittoProcess, unique: str
+    restartable_broker: IotcoreProcess | MosquittoProcess, unique: str, receive: Literal["fast", "stock"]
 ) -> None:
     server = restartable_broker
-    options = MqttOptions(host=server.host, port=server.port, keepalive=1, answer_timeout=1)
+    options = MqttOptions(host=server.host, port=server.port, keepalive=1, answer_timeout=1, receive=receive)
     async with running(options, f"{unique}/#", client_id=unique) as it:
         await it.told.next(BrokerConnected)
         server.freeze()

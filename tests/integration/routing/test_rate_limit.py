@@ -12,6 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from core.errors import UnavailableError
 from core.redis_manager import redis_manager
 from core.routing.sliding_window import RedisWindow
+from tests.servers.redis import ValkeyProcess
 
 WINDOW = 60 * 1_000_000  # microseconds
 
@@ -97,4 +98,20 @@ async def test_a_redis_that_is_away_is_told_as_such(unused_tcp_port: int) -> Non
             await RedisWindow(1, 60).take("key")
     finally:
         redis_manager.unbind(client, "")
+        await client.aclose()
+
+
+async def test_a_redis_that_gives_no_answer_is_told_as_such(
+    restartable_redis: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.redis_client.ANSWER_TIMEOUT", 0.2)
+    client = Redis.from_url(restartable_redis.url)
+    redis_manager.bind(client, "")
+    restartable_redis.freeze()
+    try:
+        with pytest.raises(UnavailableError, match=r"rate limit 'key': Redis .* gave no answer within"):
+            await asyncio.wait_for(RedisWindow(1, 60).take("key"), 10)
+    finally:
+        redis_manager.unbind(client, "")
+        restartable_redis.thaw()
         await client.aclose()

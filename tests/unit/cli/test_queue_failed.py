@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from core.application import Application
+from core.cli import queue_failed
 from core.job import Job
+from core.queue.failures import DatabaseFailureStore
 from core.queue.queue_manager import queue
-from core.queue.state import Failure
+from core.queue.state import FailedJob, Failure
 from tests.unit.cli.conftest import CommandLine
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no such address\n'
@@ -139,6 +142,51 @@ def test_retry_of_a_connection_that_is_not_there_is_an_error_and_keeps_the_row(r
     assert result.code == 1
     assert "There is no queue connection 'sqs'" in result.err
     assert failed_ids(run) == {"x"}
+
+
+# ── many ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def small_pages(run: CommandLine, ids: list[str], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Pages of two; how many rows were loaded at once, and whether with payloads."""
+    monkeypatch.setattr(queue_failed, "_PAGE", 2)
+    loaded: list[tuple[int, bool]] = []
+    rows = DatabaseFailureStore.rows
+
+    async def spied(self: DatabaseFailureStore, **options: Any) -> list[FailedJob]:
+        found = await rows(self, **options)
+        loaded.append((len(found), any(row.payload for row in found)))
+        return found
+
+    monkeypatch.setattr(DatabaseFailureStore, "rows", spied)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("words", "payloads"),
+    [(["queue-failed"], False), (["queue-failed", "--json"], True), (["queue-retry", "all"], True)],
+)
+def test_rows_are_loaded_a_page_at_a_time_and_payloads_where_they_are_of_use(
+    run: CommandLine, small_pages: list[tuple[int, bool]], words: list[str], payloads: bool
+) -> None:
+    assert run(*words).code == 0
+    assert small_pages == [(2, payloads), (1, payloads)]
+
+
+def test_a_list_of_several_pages_is_one(run: CommandLine, small_pages: list[tuple[int, bool]], ids: list[str]) -> None:
+    assert [row["job_id"] for row in run("queue-failed", "--json").json()] == ids[::-1]
+    assert len(run("queue-failed").out.splitlines()) == 1 + len(ids)
+    assert len(run("queue-failed", "--json", "--limit", "2").json()) == 2
+
+
+def test_no_failed_jobs_are_an_empty_list(run: CommandLine) -> None:
+    assert run("queue-failed", "--json").json() == []
+
+
+def test_retry_all_puts_every_page_back(run: CommandLine, small_pages: list[tuple[int, bool]], ids: list[str]) -> None:
+    assert run("queue-retry", "all").err == "Put back 3 failed jobs.\n"
+    assert available(run) == {"emails": 1, "other": 2}
 
 
 # ── delete ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,6 @@ import pytest
 from core.application import Application
 from core.roles import router_role, worker_processes, worker_role
 from core.roles.supervisor import REPLACE_ME
-from core.roles.worker_role import WorkerEnd
 from tests.unit.cli.conftest import CommandLine
 
 
@@ -30,9 +29,9 @@ class Told:
 
         return Role()
 
-    async def worker(self, app: Application, options: Any, **rest: Any) -> WorkerEnd:
+    async def worker(self, app: Application, options: Any, **rest: Any) -> bool:
         self.roles.append((options, rest))
-        return WorkerEnd(has_busy_threads=False, is_used_up=self.is_used_up)
+        return self.is_used_up
 
     def processes(self, app: Application, count: int, options: list[str], **rest: Any) -> Any:
         told = self

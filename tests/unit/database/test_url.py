@@ -33,6 +33,8 @@ def test_the_drivers_name_may_be_left_out(url: str, text: str) -> None:
         ("postgres://user:p@ss@db.example:5433/name?ssl=require", "postgresql://db.example:5433/name"),
         ("mysql://user:secret@[::1]:3306/name", "mysql://[::1]:3306/name"),
         ("sqlite:////srv/a.db?timeout=3", "sqlite:////srv/a.db"),
+        ("postgresql://host/db?user=u&password=abc@secret", "postgresql://host/db"),
+        ("postgresql://user:se?cr/et@host/db?ssl=require", "postgresql://host/db"),
     ],
 )
 def test_the_address_is_without_user_and_password(url: str, address: str) -> None:
@@ -55,6 +57,8 @@ def test_an_sqlite_file_may_be_relative_or_absolute() -> None:
         ("mysql+pymysql://h/n", "through asyncmy, not pymysql"),
         ("postgresql://h:port/n", "port 'port'"),
         ("mysql://h:70000/n", "port '70000'"),
+        ("postgresql://h:5432/n?user=u&password=abc@x", "%40"),
+        ("postgresql://h?user=u&password=abc@x", "%40"),
         ("sqlite://", "a file that processes share"),
         ("sqlite:///:memory:", "a file that processes share"),
         ("sqlite:///file:x?mode=memory", "a file that processes share"),
@@ -65,14 +69,20 @@ def test_a_wrong_url_is_refused_with_variable_value_and_remedy(url: str, reason:
     with pytest.raises(SettingError) as refused:
         parse_url(url)
     message = str(refused.value)
-    assert f"DATABASE_URL={url!r}" in message
+    assert f"DATABASE_URL={without_password(url)!r}" in message
     assert reason in message
     assert "rite " in message
     assert ".env" in message
 
 
 @pytest.mark.parametrize(
-    "url", ["oracle://user:secret@h/n", "oracle://user:sec@secret@h/n", "oracle://h/n?password=secret&x=1"]
+    "url",
+    [
+        "oracle://user:secret@h/n",
+        "oracle://user:sec@secret@h/n",
+        "oracle://h/n?password=secret&x=1",
+        "mysql://h?password=abc@secret",
+    ],
 )
 def test_no_message_shows_a_password(url: str) -> None:
     assert "secret" not in without_password(url)

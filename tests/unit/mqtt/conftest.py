@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,11 +15,11 @@ async def broker() -> AsyncIterator[ScriptedBroker]:
         yield broker
 
 
+@pytest.fixture(params=["fast", "stock"])
+def options_5(request: pytest.FixtureRequest, broker: ScriptedBroker) -> MqttOptions:
+    return MqttOptions(host=broker.host, port=broker.port, receive=request.param)
+
+
 @pytest.fixture(params=["5", "3.1.1"])
-def options(request: pytest.FixtureRequest, broker: ScriptedBroker) -> MqttOptions:
-    return MqttOptions(host=broker.host, port=broker.port, protocol=request.param)
-
-
-@pytest.fixture
-def options_5(broker: ScriptedBroker) -> MqttOptions:
-    return MqttOptions(host=broker.host, port=broker.port)
+def options(request: pytest.FixtureRequest, options_5: MqttOptions) -> MqttOptions:
+    return replace(options_5, protocol=request.param)

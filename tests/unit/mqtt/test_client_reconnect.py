@@ -16,7 +16,7 @@ from core.mqtt.message import Subscription
 from core.mqtt.options import MqttOptions
 from core.observability.events import BrokerConnected, BrokerLost, Events
 from tests.mqtt_harness import Handler, running
-from tests.scripted_broker import ScriptedBroker
+from tests.scripted_broker import PINGRESP, ScriptedBroker
 
 TAKEN_OVER = 0x8E
 
@@ -81,6 +81,14 @@ async def test_bytes_that_are_no_mqtt_end_the_connection_and_not_the_client(
         await broker.next_session()
 
 
+async def test_a_packet_that_never_ends_is_noticed(broker: ScriptedBroker, options: MqttOptions) -> None:
+    async with running(replace(options, keepalive=1), "a", client_id="router") as it:
+        session = await broker.next_session()
+        session.writer.write(b"\x32\xff\xff\xff\x7f\x00\x01a")  # the longest there is; PINGRESPs are taken for its rest
+        assert "does not answer" in (await it.told.next(BrokerLost)).reason
+        await broker.next_session()
+
+
 @pytest.mark.parametrize("name", ["_packet_read", "loop_write", "loop_misc"])
 async def test_an_error_inside_the_library_ends_the_connection_and_not_the_client(
     broker: ScriptedBroker, options: MqttOptions, monkeypatch: pytest.MonkeyPatch, name: str
@@ -93,7 +101,7 @@ async def test_an_error_inside_the_library_ends_the_connection_and_not_the_clien
         session = await broker.next_session()
         with monkeypatch.context() as broken_library:
             broken_library.setattr(Client, name, broken)
-            session.publish("a", b"0")
+            session.send(PINGRESP, b"")
             publishing = asyncio.create_task(it.client.publish("probe", b"", qos=1))
             assert "out of order" in (await it.told.next(BrokerLost)).reason
             with pytest.raises(BrokerUnavailableError):

@@ -1,4 +1,4 @@
-"""The private names of aiomqtt and paho that core/mqtt/connection.py stands on."""
+"""The private names of aiomqtt and paho that core/mqtt/connection.py stands on; those of the fast way: its own test."""
 
 from __future__ import annotations
 

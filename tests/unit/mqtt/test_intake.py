@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 
@@ -107,3 +108,18 @@ async def test_quiet_starts_no_more_handlers(bench: Bench) -> None:
     await bench.intake.drain(20)
     assert bench.handler.ended == [b"1"]
     assert not bench.intake.has_room()
+
+
+async def test_what_a_handler_sets_in_its_context_no_other_sees() -> None:
+    variable: ContextVar[bytes] = ContextVar("variable", default=b"")
+    seen: list[bytes] = []
+
+    async def handle(message: IncomingMessage) -> None:
+        seen.append(variable.get())
+        variable.set(message.payload)
+
+    intake = Intake(handle, max_messages=10, max_bytes=100, on_room=lambda: None)
+    for payload in (b"1", b"2", b"3"):
+        intake.take(message(payload))
+    await intake.drain(20)
+    assert seen == [b"", b"", b""]

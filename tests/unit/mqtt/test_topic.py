@@ -102,6 +102,24 @@ def test_two_filters_cover_each_other_only_if_they_are_one(one: str, other: str)
     assert one == other or not (covers(one, other) and covers(other, one))
 
 
+@given(st.lists(st.builds(Subscription, FILTER | FILTER.map(lambda each: share("g", each)), st.integers(0, 1))))
+def test_what_is_left_out_is_covered_by_what_stays_at_the_same_qos(wanted: list[Subscription]) -> None:
+    asked: dict[str, int] = {}
+    for each in wanted:
+        asked[each.topic_filter] = max(each.qos, asked.get(each.topic_filter, 0))
+    kept = [each for each in asked if not any(covers(other, each) for other in asked if other != each)]
+    qos = {wide: max(asked[each] for each in asked if covers(wide, each)) for wide in kept}
+    assert reduced(wanted) == [Subscription(each, qos[each]) for each in kept]
+
+
+def test_a_filter_of_thousands_of_levels_is_reduced_as_well() -> None:
+    deep = "/".join(["a"] * 5000)
+    assert reduced([Subscription(deep), Subscription(f"{deep}/#"), Subscription("b")]) == [
+        Subscription(f"{deep}/#"),
+        Subscription("b"),
+    ]
+
+
 def test_a_shared_subscription_stays_beside_one_that_is_not() -> None:
     wanted = [Subscription("a/#", 1), Subscription("$share/g/a/b", 1)]
     assert reduced(wanted) == wanted

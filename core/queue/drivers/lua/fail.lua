@@ -3,7 +3,7 @@
 -- KEYS[2]  executing    zset    id by the end of its lease in ms
 -- KEYS[3]  tries        hash    id -> "<tries>:<token>"
 -- KEYS[4]  failed       hash    id -> the failure's record
--- KEYS[5]  returned     set     ids put back by hand whose row of failed_jobs is still to be deleted
+-- KEYS[5]  returned     hash    ids put back by hand whose row of failed_jobs is still to be deleted
 -- ARGV     id, token, record, for each job
 -- Returns the ids whose token is not current; nothing of those is touched.
 local stale = {}
@@ -11,11 +11,12 @@ for i = 1, #ARGV, 3 do
     local id = ARGV[i]
     local token = string.match(redis.call('HGET', KEYS[3], id) or '', ':(.+)$')
     if token == ARGV[i + 1] then
-        redis.call('HSET', KEYS[4], id, ARGV[i + 2])
+        -- Taken off first: with its memory full, Redis refuses what may grow, but lets a script go on that has written.
         redis.call('HDEL', KEYS[1], id)
+        redis.call('HSET', KEYS[4], id, ARGV[i + 2])
         redis.call('ZREM', KEYS[2], id)
         redis.call('HDEL', KEYS[3], id)
-        redis.call('SREM', KEYS[5], id)
+        redis.call('HDEL', KEYS[5], id)
     else
         stale[#stale + 1] = id
     end

@@ -1,15 +1,19 @@
--- Puts failed jobs back by hand, with no tries counted. Each is put back once until its row is deleted.
+-- Puts failed jobs back by hand, with no tries counted. Each is put back once until its row is deleted. Its failure
+-- leaves with it: nobody is to write the row of a job that is back.
 -- KEYS[1]  jobs         hash    id -> payload
 -- KEYS[2]  available    list    "<ms since it is available>:<id>"
--- KEYS[3]  returned     set     ids put back by hand whose row of failed_jobs is still to be deleted
+-- KEYS[3]  returned     hash    id put back by hand whose row of failed_jobs is still to be deleted -> when, in µs
+-- KEYS[4]  failed       hash    id -> the failure's record
 -- ARGV[1]  channel on which idle workers listen
 -- ARGV[2…] id, payload, for each job
 -- Returns how many were put back.
 local time = redis.call('TIME')
 local now = string.format('%.0f:', time[1] * 1000 + math.floor(time[2] / 1000))
+local mark = time[1] .. '.' .. time[2]
 local count = 0
 for i = 2, #ARGV, 2 do
-    if redis.call('SADD', KEYS[3], ARGV[i]) == 1 and redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) == 1 then
+    redis.call('HDEL', KEYS[4], ARGV[i])
+    if redis.call('HSETNX', KEYS[3], ARGV[i], mark) == 1 and redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) == 1 then
         redis.call('RPUSH', KEYS[2], now .. ARGV[i])
         count = count + 1
     end

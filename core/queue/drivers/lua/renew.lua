@@ -10,15 +10,20 @@ local ids = {}
 for i = 2, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
 
 local held = redis.call('HMGET', KEYS[2], unpack(ids))
-local leases, stale = {}, {}
+local mine, leases, stale = {}, {}, {}
 for i, id in ipairs(ids) do
     local current = held[i] and string.match(held[i], ':(.+)$')
     if current == ARGV[2 * i + 1] then
+        mine[#mine + 1] = id
         leases[#leases + 1] = ends
         leases[#leases + 1] = id
     else
         stale[#stale + 1] = id
     end
 end
-if #leases > 0 then redis.call('ZADD', KEYS[1], 'XX', unpack(leases)) end
+-- Taken out first: with its memory full, Redis refuses what may grow, but lets a script go on that has written.
+if #mine > 0 then
+    redis.call('ZREM', KEYS[1], unpack(mine))
+    redis.call('ZADD', KEYS[1], unpack(leases))
+end
 return stale

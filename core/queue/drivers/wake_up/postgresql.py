@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.clock import Backoff
 from core.database.engine import Database
 from core.errors import QueueUnavailableError
-from core.observability.events import Events, StoreLost
+from core.observability.events import Events, StoreBack, StoreLost
 from core.queue.driver import WakeUp
 from core.queue.drivers.wake_up.pushes import Pushes
+
+_log = logging.getLogger("routemq.queue.postgresql")
 
 _CHANNEL = "routemq_push"
 _NOTIFY = "SELECT pg_notify($1, queue) FROM unnest($2::text[]) AS queue"
@@ -74,7 +78,9 @@ class Notifier:
             queues, self._queues = self._queues, set()
             try:
                 await self._send(queues)
-            except QueueUnavailableError:
+            except Exception as error:
+                if not isinstance(error, QueueUnavailableError):  # which everybody else meets too, and tells
+                    _log.exception("a push is not announced yet, and tried again")
                 self._queues |= queues
                 await asyncio.sleep(backoff.next())
 
@@ -92,6 +98,8 @@ class Listener:
         self._database = database
         self._pushes = pushes
         self._events = events
+        self._name = f"wake-ups of {database.address}"
+        self._is_lost = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -107,22 +115,30 @@ class Listener:
         while True:
             try:
                 await self._listen(backoff)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # whatever it is: without a listener, a push would wait for a poll
                 pause = backoff.next()
-                self._events.emit(StoreLost(f"wake-ups of {self._database.address}", error, pause))
+                self._is_lost = True
+                self._events.emit(StoreLost(self._name, error, pause))
                 await asyncio.sleep(pause)
 
     async def _listen(self, backoff: Backoff) -> None:
-        engine = self._database.engine
-        _, arguments = engine.dialect.create_connect_args(engine.url)
-        connection = await asyncpg.connect(**arguments, timeout=10)
-        try:
-            await connection.add_listener(_CHANNEL, self._heard)
-            backoff.reset()
-            self._pushes.tell_all()  # nobody listened until now
-            await self._until_lost(connection)
-        finally:
-            connection.terminate()
+        async with self._database.engine.connect() as outer:  # made as all are, whatever the URL asks for
+            connection: Any = (await outer.get_raw_connection()).driver_connection
+            await outer.run_sync(lambda inner: inner.detach())  # its place in the pool is for others
+            try:
+                async with asyncio.timeout(_CHECK):
+                    await connection.add_listener(_CHANNEL, self._heard)
+                self._listens(backoff)
+                await self._until_lost(connection)
+            finally:
+                connection.terminate()
+
+    def _listens(self, backoff: Backoff) -> None:
+        backoff.reset()
+        if self._is_lost:
+            self._is_lost = False
+            self._events.emit(StoreBack(self._name))
+        self._pushes.tell_all()  # nobody listened until now
 
     async def _until_lost(self, connection: asyncpg.Connection) -> None:
         lost = asyncio.Event()

@@ -1,0 +1,164 @@
+"""Where contenders perform: a fresh store, a tally, and the contender's processes around them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import Contender
+from benchmarks.environments import HERE, ROOT, Environments
+from benchmarks.inside.tally import Tally
+from benchmarks.servers import Servers, our_settings
+
+PATIENCE = 240.0
+"""Seconds after which a contender that does not come to its end has failed."""
+POLL = 0.005
+
+
+class Failed(Exception):
+    """A contender's run that does not count; says what was wrong."""
+
+
+@dataclass
+class Stage:
+    environments: Environments
+    servers: Servers
+    quick: bool
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+    @contextmanager
+    def performance(self, contender: Contender, store: str, capacity: int, **variables: str) -> Iterator[Performance]:
+        """`variables` are environment variables of all of the contender's processes."""
+        with tempfile.TemporaryDirectory(prefix="routemq-bench-") as name:
+            directory = Path(name)
+            with self.servers.store(store, directory) as address:
+                tally = Tally.create(str(directory / "tally"), capacity)
+                python = self.environments.python(contender.folder)
+                yield Performance(contender, python, address, directory, tally, variables)
+
+
+@dataclass
+class Performance:
+    contender: Contender
+    python: Path
+    address: str
+    directory: Path
+    tally: Tally
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def verb(self, *words: object) -> Any:
+        """Run one verb of the contender to its end; what it returned."""
+        done = subprocess.run(
+            self._command(*words),
+            env=self.environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        if done.returncode:
+            raise Failed(f"`{words[0]}` ended with code {done.returncode}: {_end_of(done.stderr)}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+    @contextmanager
+    def running(self, *command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A process of the contender (by default, its worker), told to end at the end of the block."""
+        log = self.directory / f"{len(list(self.directory.iterdir()))}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                list(command) or self._command("work"),
+                env=self.environment() | variables,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            yield process
+            if process.poll() is not None:
+                raise Failed(f"it ended by itself with code {process.returncode}: {_end_of(log.read_text())}")
+        except Failed as failure:
+            raise Failed(f"{failure} | {_end_of(log.read_text(errors='replace'))}") from None
+        finally:
+            _end(process)
+
+    def wait_for(self, first: int, end: int, process: subprocess.Popen[bytes], patience: float = PATIENCE) -> None:
+        """Until the jobs `first` to `end` - 1 have run."""
+        give_up = time.monotonic() + patience
+        while (done := self.tally.done(first, end)) < end - first:
+            if process.poll() is not None:
+                raise Failed(f"ended with code {process.returncode} after {done} of {end - first} jobs")
+            if time.monotonic() > give_up:
+                raise Failed(f"ran {done} of {end - first} jobs within {patience:g} s")
+            time.sleep(POLL)
+
+    def check(self, first: int, end: int, left: int | None = 0) -> None:
+        """That each has run exactly once, and that the store holds `left` jobs (None: not to be asked)."""
+        if not self.tally.each_once(first, end):
+            counts = bytes(self.tally.counts[first:end])
+            never, once = counts.count(0), counts.count(1)
+            raise Failed(f"{never} jobs did not run, {len(counts) - never - once} ran more than once")
+        if left is not None and (found := self.verb("left", left)) != left:
+            raise Failed(f"the store holds {found} jobs, and not {left}")
+
+    def environment(self) -> dict[str, str]:
+        path = [str(HERE / "inside"), self.contender.path]
+        ours = our_settings(self.address, self.directory) if self.contender.is_ours else {}
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("QUEUE_", "PYTHON"))},
+            **ours,
+            **self.variables,
+            "PYTHONPATH": os.pathsep.join([*path, str(ROOT)] if ours else path),
+            "PYTHONUNBUFFERED": "1",
+            "BENCH_URL": self.address,
+            "BENCH_TALLY": str(self.directory / "tally"),
+        }
+
+    def _command(self, *words: object) -> list[str]:
+        return [str(self.python), str(HERE / "inside" / "contender.py"), *map(str, words)]
+
+
+def resident(pid: int, line: str = "VmRSS") -> float:
+    """MB that a process holds (`VmRSS`), or has held at most (`VmHWM`)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(each.split()[1]) for each in status.splitlines() if each.startswith(line)) / 1024
+
+
+def until(condition: Callable[[], bool], what: str, patience: float = 180.0) -> None:
+    give_up = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > give_up:
+            raise Failed(f"{what} did not come within {patience:g} s")
+        time.sleep(POLL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # what it left behind
+    process.wait()
+
+
+def _end_of(text: str) -> str:
+    return " / ".join(text.strip().splitlines()[-3:])[-300:] or "no output"
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""The Lua scripts of the Redis driver, and the keys that they work on.
+
+The keys of a queue carry the hash tag `{queue}`, so that they live on one slot. What each script takes,
+does and returns stands at its head, in lua/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from core.errors import QueueUnavailableError
+from core.redis_client import reached
+
+
+class Scripts:
+    def __init__(self, client: Redis, prefix: str) -> None:
+        """`prefix` is what every key begins with."""
+        self._client = client
+        self._prefix = prefix
+        self._scripts = {name: client.register_script(text) for name, text in _texts().items()}
+
+    async def run(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
+        """Run a script on these keys of a queue. Raises QueueUnavailableError where Redis gives no answer."""
+        async with self.reached():
+            return await self._scripts[script](keys=[self.key(queue, name) for name in keys], args=args)
+
+    async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
+        """The same, with the queue's name entered into `names` on the same way.
+
+        Each time, since a server that lost its data has lost the name as well; beside the script and not in it,
+        since `names` lies on another slot.
+        """
+        named = [self.key(queue, name) for name in keys]
+        async with self.reached(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(self.names, queue)
+            pipeline.evalsha(self._scripts[script].sha, len(named), *named, *args)
+            entered, reply = await pipeline.execute(raise_on_error=False)  # it would put payloads into the error
+            if isinstance(reply, NoScriptError):
+                reply = await self._scripts[script](keys=named, args=args)
+            for each in (entered, reply):
+                if isinstance(each, Exception):
+                    raise each
+        return reply
+
+    def reached(self) -> AbstractAsyncContextManager[None]:
+        """Around whatever else is asked of Redis."""
+        return reached(self._client, QueueUnavailableError)
+
+    @property
+    def names(self) -> str:
+        """The key of the set that holds the names of all queues."""
+        return self._prefix + "queues"
+
+    def key(self, queue: str, name: str) -> str:
+        # A brace in the name would end the hash tag early; at its beginning, there would be none.
+        tag = queue.replace("%", "%25").replace("}", "%7D")
+        return f"{self._prefix}{{{tag}}}:{name}"
+
+    def channel(self, queue: str) -> str:
+        """Where idle workers hear of pushes."""
+        return self.key(queue, "wake")
+
+
+@cache
+def _texts() -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "lua").glob("*.lua")}
