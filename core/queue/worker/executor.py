@@ -44,11 +44,6 @@ class Executor:
         self._processes = processes
         self._threads = ThreadRunner(threads)
 
-    @property
-    def has_busy_threads(self) -> bool:
-        """Whether a thread still runs a job or a hook; it would keep the process from ending."""
-        return bool(self._threads.running)
-
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
             job = load(fetched, self._registry)

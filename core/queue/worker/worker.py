@@ -69,11 +69,6 @@ class Worker:
         return time.monotonic() - self._heartbeat.last_success < self._options.lease
 
     @property
-    def has_busy_threads(self) -> bool:
-        """Whether a thread still runs a job; it keeps the process from ending by itself."""
-        return self._executor.has_busy_threads
-
-    @property
     def is_used_up(self) -> bool:
         """Whether it has ended by --memory or --max-jobs, so that another is to go on in its place."""
         counted_out = self._options.max_jobs is not None and not self._options.stop_when_empty

@@ -240,7 +240,7 @@ async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_re
     worker, _ = workshop.start(max_tries=1, concurrency=1)
     await workshop.until(lambda: len(workshop.of(JobStarted)) == 1)
     await asyncio.sleep(0.2)  # well beyond the timeout
-    assert worker.has_busy_threads and not workshop.of(JobFailed)
+    assert worker._executor._threads.running and not workshop.of(JobFailed)
     release.set()
     await workshop.until(lambda: len(workshop.of(JobFailed)) == 1)
     assert isinstance(workshop.of(JobFailed)[0].exception, JobTimeoutError)
@@ -474,7 +474,7 @@ async def test_the_thread_of_an_abandoned_job_keeps_its_lease(workshop: Workshop
     await workshop.until(lambda: len(workshop.of(JobStarted)) == 1)
     worker.stop()
     await asyncio.wait_for(task, PROMPT)
-    assert worker.has_busy_threads
+    assert worker._executor._threads.running
     stats = await workshop.driver.stats("default")
     assert (stats.executing, stats.available) == (1, 0)
     release.set()
