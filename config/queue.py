@@ -34,6 +34,15 @@ class QueueSettings(Section):
     concurrency: PositiveInt = Field(10, le=MOST, description="jobs that one worker runs side by side")
     sleep: SomeSeconds = Field(3.0, description="seconds between polls of an idle worker that no wake-up reaches")
     threads: PositiveInt = Field(16, le=MOST, description="threads for jobs whose handle() is not async")
+    processes: PositiveInt | None = Field(
+        None, le=MOST, description='child processes for jobs with execution = "process"; unset: one for each core'
+    )
+    process_max_jobs: PositiveInt = Field(
+        1000, le=MOST, description="jobs after which such a process is replaced by a new one"
+    )
+    blocked_loop_warning: Seconds = Field(
+        5.0, description="seconds after which a job that blocks the event loop is named in the log; 0 for never"
+    )
     max_pending: PositiveInt = Field(
         10_000, le=MOST, description="dispatches that wait for their write at most; more must wait"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import pickle
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import cached_property
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from core.mqtt.message import IncomingMessage
     from core.queue.registry import JobRegistry
     from core.queue.worker.options import WorkerOptions
+    from core.queue.worker.process_wire import Setup
     from core.queue.worker.worker import Worker
     from core.routing.handling import MessageHandler
     from core.routing.table import RouteTable
@@ -82,12 +85,15 @@ class Application:
 
     @cached_property
     def database(self) -> Database:
+        return self._new_database(self.settings.database.pool_size)
+
+    def _new_database(self, pool_size: int) -> Database:
         from core.database.engine import Database
 
         options = self.settings.database
         return Database(
             options.url,
-            pool_size=options.pool_size,
+            pool_size=pool_size,
             pool_timeout=options.pool_timeout,
             answer_timeout=options.answer_timeout,
             sqlite_synchronous=options.sqlite_synchronous,
@@ -126,6 +132,16 @@ class Application:
         from core.queue.drivers.redis import RedisDriver
 
         return RedisDriver(self._new_redis(), self.failures, prefix=self.settings.redis.prefix)
+
+    @property
+    def _single_drivers(self) -> Mapping[str, Callable[[], Driver]]:
+        """Makers of drivers with one connection of their own, for another thread's event loop."""
+        return {"database": self._single_database_driver, "redis": self._redis_driver}
+
+    def _single_database_driver(self) -> Driver:
+        from core.queue.drivers.database import DatabaseDriver
+
+        return DatabaseDriver(self._new_database(1), Events())
 
     def _memory_driver(self) -> Driver:
         from core.queue.drivers.memory import MemoryDriver
@@ -182,13 +198,21 @@ class Application:
         """
         from core.queue.worker.executor import Executor
         from core.queue.worker.limits import LimitRules, Limits
+        from core.queue.worker.process_pool import ProcessPool
         from core.queue.worker.worker import Worker
 
         self.jobs.require_handlers()
         queue = self.settings.queue
         rules = LimitRules(Limits(queue.max_tries, queue.retry_after, queue.timeout), max_tries, timeout)
-        executor = Executor(self.jobs, rules, threads=queue.threads, events=self.events)
-        return Worker(self.queues.driver(connection), executor, options, self.events)
+        processes = ProcessPool(queue.processes or _cores(), queue.process_max_jobs, self._process_setup)
+        executor = Executor(self.jobs, rules, processes=processes, threads=queue.threads, events=self.events)
+        driver = self.queues.driver(connection)
+        return Worker(driver, executor, options, self.events, open_driver=self._single_drivers.get(driver.connection))
+
+    def _process_setup(self) -> Setup:
+        from core.queue.worker.process_wire import Setup
+
+        return Setup(pickle.dumps(self.settings))
 
     def mqtt_client(self, process: int | None = None) -> MqttClient:
         """The main router's client, or that of the shared-subscription process with this number (from 1)."""
@@ -289,3 +313,8 @@ async def _failure_of(name: str, ping: _Ping, seconds: float) -> UnavailableErro
     except TimeoutError:
         return UnavailableError(f"{name} gave no answer within {seconds:.1f} s. Start it, or correct its address.")
     return None
+
+
+def _cores() -> int:
+    """Those that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,6 +16,9 @@ RouteMQError
 │   └── UnknownJobError          ... its class is not among those found in app/jobs
 ├── JobError                     a try of a job ended without a result
 │   ├── JobTimeoutError          ... it ran longer than its timeout
+│   ├── SoftTimeout              ... it ran longer than its soft_timeout; raised inside the job
+│   ├── JobProcessDiedError      ... the child process that ran it died
+│   ├── JobProcessRaisedError    ... it raised, in a child process
 │   ├── MaxTriesExceededError    ... its worker died in its last allowed try
 │   └── PermanentError           ... raised by a job: another try would not help
 ├── UnavailableError             a server cannot be reached
@@ -93,6 +96,27 @@ class JobError(RouteMQError):
 
 class JobTimeoutError(JobError):
     """A try of a job ran longer than its timeout."""
+
+
+class SoftTimeout(JobError):
+    """Raised inside a job that runs longer than its `soft_timeout`: once, for it to save what it has."""
+
+    def __init__(self, message: str = "The job ran longer than its soft_timeout.") -> None:
+        super().__init__(message)
+
+
+class JobProcessDiedError(JobError):
+    """The child process that ran a job died. The message names the signal or the exit code."""
+
+
+class JobProcessRaisedError(JobError):
+    """What a job raised in its child process: the message names type and text, a note holds the traceback."""
+
+    def __init__(self, message: str, traceback: str, *, wants_retry: bool) -> None:
+        super().__init__(message)
+        self.add_note(traceback)
+        self.wants_retry = wants_retry
+        """Whether another try makes sense, as the job itself said."""
 
 
 class MaxTriesExceededError(JobError):

@@ -17,15 +17,17 @@ from collections.abc import Awaitable
 from copy import deepcopy
 from functools import partial
 from inspect import get_annotations
-from typing import Any, ClassVar, dataclass_transform, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeAlias, dataclass_transform, get_args, get_origin, get_type_hints
 
 import msgspec
 
-OPTIONS = ("max_tries", "retry_after", "timeout")
+OPTIONS = ("max_tries", "retry_after", "timeout", "soft_timeout")
 """What travels with a job when it is set on the instance; the class' own options stay with the class."""
 
-RESERVED = frozenset({*OPTIONS, "queue", "job_id", "attempts"})
+RESERVED = frozenset({*OPTIONS, "execution", "queue", "job_id", "attempts"})
 """Names that no declared field can have."""
+
+Execution: TypeAlias = Literal["auto", "process"]
 
 HOOKS = frozenset({"handle", "failed", "should_retry"})
 
@@ -46,6 +48,10 @@ class Job:
     """Seconds between a failed try and the next."""
     timeout: float
     """Seconds that one try may take; 0 for no limit."""
+    soft_timeout: float
+    """Seconds after which SoftTimeout is raised inside the job, once; 0 for never."""
+    execution: ClassVar[Execution] = "auto"
+    """Where `handle` runs. "auto": `async def` on the event loop, `def` in a thread. "process": in a child process."""
     job_id: str
     """UUIDv7; set once it is dispatched, and inside `handle()`."""
     attempts: int
@@ -60,8 +66,15 @@ class Job:
         for name, value in msgspec.structs.asdict(_fill(self, fields, values)).items():
             setattr(self, name, value)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.execution not in get_args(Execution):
+            raise TypeError(
+                f"{job_name(cls)}: execution={cls.execution!r} is not known; there are 'auto' and 'process'."
+            )
+
     def handle(self) -> Awaitable[None] | None:
-        """Do the work. `async def` runs on the event loop, `def` in a thread."""
+        """Do the work. `async def` runs on the event loop, `def` in a thread, unless `execution` says otherwise."""
         raise NotImplementedError(f"{job_name(type(self))} has no handle(): define it, as `async def` or `def`.")
 
     def failed(self, exception: Exception) -> Awaitable[None] | None:

@@ -169,6 +169,14 @@ class ProcessStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessReplaced(Event):
+    """A process ended as it was told to (--max-jobs, --memory); another takes its place."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessDied(Event):
     name: str
     pid: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,14 @@ async def showing_health(file: str | None, is_healthy: Callable[[], bool]) -> As
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+def looks_healthy(file: str) -> bool:
+    """Whether the program that shows its health by this file has done so lately."""
+    try:
+        return time.time() - Path(file).stat().st_mtime < 3 * INTERVAL
+    except FileNotFoundError:
+        return False
 
 
 async def _show(file: Path, is_healthy: Callable[[], bool]) -> None:

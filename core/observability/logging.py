@@ -113,6 +113,7 @@ _WORDS: dict[type[Event], tuple[int, Callable[[Any], str]]] = {
     ),
     events.StoreBack: (logging.INFO, lambda e: f"the {e.what} is back"),
     events.ProcessStarted: (logging.INFO, lambda e: f"started {e.name} as process {e.pid}"),
+    events.ProcessReplaced: (logging.INFO, lambda e: f"{e.name} (process {e.pid}) is used up and replaced"),
     events.ProcessDied: (
         logging.ERROR,
         lambda e: f"{e.name} (process {e.pid}) ended with exit code {e.exit_code}; again in {e.restart_in:.1f} s",

@@ -171,6 +171,8 @@ def dispatch_from_thread(job: Job, *, queue: str | None = None, delay: float | t
     """`dispatch` for code that runs in a thread: a `def handle(self)` or a controller that is not async."""
     manager = current()
     _refuse_on(manager.loop)
+    if not manager.loop.is_running():  # in a child process, a job that is not async has the loop to itself
+        return manager.loop.run_until_complete(manager.push(job, queue=queue, delay=delay))
     future = asyncio.run_coroutine_threadsafe(manager.push(job, queue=queue, delay=delay), manager.loop)
     return future.result()
 

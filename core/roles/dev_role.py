@@ -152,7 +152,7 @@ def all_queues_options(app: Application) -> WorkerOptions:
     queue = app.settings.queue
     names = sorted({queue.default, *(getattr(job, "queue", queue.default) for job in app.jobs)})
     order = QueueOrder(tuple(names), tuple(1.0 for _ in names))
-    return WorkerOptions(order, queue.concurrency, queue.lease, queue.sleep, GRACE)
+    return WorkerOptions(order, queue.concurrency, queue.lease, queue.sleep, GRACE, queue.blocked_loop_warning)
 
 
 async def _shut_down(client: MqttClient, worker: Worker, tasks: Mapping[str, asyncio.Task[None]]) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from core.application import Application
 from core.errors import UnavailableError
 from core.observability.health import showing_health
-from core.roles.shared_processes import SharedProcesses
-from core.roles.signals import on_stop_signal
+from core.roles.signals import on_stop_signal, stop_with_parent
 from core.roles.stores import refuse_memory
+from core.roles.supervisor import Program, Supervisor
 from core.tasks import first_of, unless
 
 _log = logging.getLogger("routemq.router")
@@ -30,7 +28,12 @@ class RouterRole:
         self._number = number
         self._grace = app.settings.app.grace
         self._client = app.mqtt_client(number)
-        self._processes = SharedProcesses(app.routes.shared_process_count if number is None else 0, app.events)
+        self._processes = Supervisor(
+            "shared process",
+            app.routes.shared_process_count if number is None else 0,
+            app.events,
+            program=lambda number: Program((sys.executable, sys.argv[0], "shared-process", str(number))),
+        )
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
 
@@ -51,7 +54,7 @@ class RouterRole:
         """
         refuse_memory(self._app.settings)
         limit = self._app.settings.app.start_timeout if start_timeout is None else start_timeout
-        with on_stop_signal(self.stop), _stop_with_parent(self.stop, self._number is not None):
+        with on_stop_signal(self.stop), stop_with_parent(self.stop, is_child=self._number is not None):
             if not await unless(self._stopping, self._app.wait_until_ready(limit)):
                 return
             self._tell_start()
@@ -85,22 +88,3 @@ class RouterRole:
             await self._client.stop(0)
         await ending
         await asyncio.gather(receiving, return_exceptions=True)
-
-
-@contextmanager
-def _stop_with_parent(stop: Callable[[], None], is_child: bool) -> Iterator[None]:
-    """In a child: stop when the pipe on standard input closes, as it does however the parent ends."""
-    if not is_child:
-        yield
-        return
-    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
-
-    def closed() -> None:
-        loop.remove_reader(descriptor)
-        stop()
-
-    loop.add_reader(descriptor, closed)
-    try:
-        yield
-    finally:
-        loop.remove_reader(descriptor)

@@ -1,9 +1,13 @@
-"""Turns signals into a call, in the event loop: an idle loop wakes up at once, which `signal.signal` cannot do."""
+"""Turns signals, and the end of a parent, into a call in the event loop.
+
+An idle loop wakes up at once, which `signal.signal` cannot do.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,3 +25,22 @@ def on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for each in _STOP_SIGNALS:
             loop.remove_signal_handler(each)
+
+
+@contextmanager
+def stop_with_parent(stop: Callable[[], None], *, is_child: bool) -> Iterator[None]:
+    """In a child: call `stop` when the pipe on standard input closes, as it does however the parent ends."""
+    if not is_child:
+        yield
+        return
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def closed() -> None:
+        loop.remove_reader(descriptor)
+        stop()
+
+    loop.add_reader(descriptor, closed)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)

@@ -1,4 +1,4 @@
-"""The worker as a process: `python main.py --queue-work`."""
+"""The worker as a process: `python main.py --queue-work`, and each process of `--processes`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from core.application import Application
 from core.observability.health import showing_health
 from core.queue.worker.options import WorkerOptions
-from core.roles.signals import on_stop_signal
+from core.roles.signals import on_stop_signal, stop_with_parent
 from core.roles.stores import refuse_memory
 
 _log = logging.getLogger("routemq.worker")
@@ -23,8 +23,12 @@ async def run_worker(
     max_tries: int | None = None,
     timeout: float | None = None,
     start_timeout: float | None = None,
-) -> None:
-    """Wait for the stores, then work until a signal or an option ends it."""
+    is_child: bool = False,
+) -> bool:
+    """Wait for the stores, then work until a signal, an option or (of a child) the end of its parent ends it.
+
+    Returns whether it is used up: another is to go on in its place.
+    """
     refuse_memory(app.settings)
     worker = app.worker(options, connection=connection, max_tries=max_tries, timeout=timeout)
     starting = asyncio.ensure_future(app.wait_until_ready(start_timeout, connection=connection))
@@ -34,7 +38,7 @@ async def run_worker(
         starting.cancel()
         worker.stop()
 
-    with on_stop_signal(stop), suppress(asyncio.CancelledError):
+    with on_stop_signal(stop), stop_with_parent(stop, is_child=is_child), suppress(asyncio.CancelledError):
         await starting
         served = ", ".join(options.queues.names)
         _log.info(
@@ -43,3 +47,4 @@ async def run_worker(
         async with showing_health(app.settings.app.health_file, lambda: worker.is_healthy):
             await worker.run()
     _log.info("stopped")
+    return worker.is_used_up

@@ -8,15 +8,17 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeAlias
 
-from core.errors import EnvelopeError, JobError, JobTimeoutError, MaxTriesExceededError
+from core.errors import EnvelopeError, JobError, JobProcessRaisedError, MaxTriesExceededError
 from core.job import Job, job_name
 from core.observability.events import Events, JobStarted
 from core.queue.envelope import job_of, load_job, read_envelope
 from core.queue.registry import JobRegistry
 from core.queue.state import FetchedJob, Lease
-from core.queue.worker.limits import LimitRules, Limits
+from core.queue.worker.limits import LimitRules, Limits, timed_out
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
+from core.queue.worker.process_pool import ProcessPool
 from core.queue.worker.retry import decide
+from core.queue.worker.soft_timeout import run_coroutine
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
 from core.tasks import is_being_cancelled
 
@@ -29,19 +31,22 @@ HOOK_TIMEOUT = 60.0
 class Executor:
     """Load, check the tries, run within the timeout, and turn whatever happened into an outcome.
 
-    Cancel the task that runs `execute` to stop a job early: a coroutine is cancelled and its job Released;
-    a thread cannot be stopped, so its job is Abandoned.
+    Cancel the task that runs `execute` to stop a job early: a coroutine is cancelled, a child process killed,
+    and its job Released; a thread cannot be stopped, so its job is Abandoned.
     """
 
-    def __init__(self, registry: JobRegistry, rules: LimitRules, *, threads: int = 16, events: Events) -> None:
+    def __init__(
+        self, registry: JobRegistry, rules: LimitRules, *, processes: ProcessPool, threads: int = 16, events: Events
+    ) -> None:
         self._registry = registry
         self._rules = rules
         self._events = events
+        self._processes = processes
         self._threads = ThreadRunner(threads)
 
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
-            job = self._load(fetched)
+            job = load(fetched, self._registry)
         except EnvelopeError as error:
             self._started(fetched, job_of(fetched.payload))
             return Failed(error, None)
@@ -49,47 +54,67 @@ class Executor:
         limits = self._rules.of(job)
         if fetched.attempts > limits.max_tries:
             return Failed(_used_up(fetched, limits), job)
-        return await self._try(job, fetched.lease, limits)
+        return await self._try(fetched, job, limits)
 
     async def call_hook(self, job: Job, exception: Exception) -> None:
         """Call a job's `failed()`, for HOOK_TIMEOUT at most. Raises what it raises."""
         key = Lease(job.job_id, job.queue, "failed()")
         await self._call(partial(job.failed, exception), job, key, HOOK_TIMEOUT)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._threads.close()
-
-    def _load(self, fetched: FetchedJob) -> Job:
-        job = load_job(read_envelope(fetched.payload), self._registry)
-        job.job_id, job.queue, job.attempts = fetched.job_id, fetched.queue, fetched.attempts
-        return job
+        await self._processes.close()
 
     def _started(self, fetched: FetchedJob, name: str) -> None:
         self._events.emit(JobStarted(fetched.job_id, name, fetched.queue, fetched.attempts))
 
-    async def _try(self, job: Job, lease: Lease, limits: Limits) -> Outcome:
+    async def _try(self, fetched: FetchedJob, job: Job, limits: Limits) -> Outcome:
         try:
-            await self._call(job.handle, job, lease, limits.timeout)
+            await self._run(fetched, job, limits)
         except BaseException as error:  # a job may raise whatever it likes, and must not take its worker along
             if is_being_cancelled():
-                return Abandoned() if lease in self._threads.running else Released()
+                return Abandoned() if fetched.lease in self._threads.running else Released()
             return decide(job, as_exception(error), job.attempts, limits)
         return Completed()
 
-    async def _call(self, call: UsersCall, job: Job, key: Lease, timeout: float) -> None:
+    async def _run(self, fetched: FetchedJob, job: Job, limits: Limits) -> None:
+        if job.execution == "process":
+            await self._processes.run(fetched, job, limits)
+        else:
+            await self._call(job.handle, job, fetched.lease, limits.timeout, limits.soft_timeout)
+
+    async def _call(self, call: UsersCall, job: Job, key: Lease, timeout: float, soft_timeout: float = 0.0) -> None:
         """Await a coroutine function; run any other in a thread, and await what that may return."""
-        if _is_coroutine_function(call):
+        if is_coroutine_function(call):
             result = call()
         else:
             try:
-                result = await self._threads.run(call, key, timeout)
+                result = await self._threads.run(call, key, timeout, soft_timeout)
             except OverranError:
-                raise _timed_out(job, timeout) from None
-        await _within(timeout, result, job)
+                raise timed_out(job, timeout) from None
+        awaitable = awaitable_of(result, job)
+        if awaitable is not None:
+            await _within(timeout, run_coroutine(awaitable, soft_timeout), job)
+
+
+def load(fetched: FetchedJob, registry: JobRegistry) -> Job:
+    """The job of a payload, as its `handle` is to find it. Raises EnvelopeError."""
+    job = load_job(read_envelope(fetched.payload), registry)
+    job.job_id, job.queue, job.attempts = fetched.job_id, fetched.queue, fetched.attempts
+    return job
+
+
+def awaitable_of(result: Any, job: Job) -> Awaitable[Any] | None:
+    """What a `handle` or `failed` has returned, where that is something to await."""
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(f"{job_name(type(job))}: a handle() or failed() with `yield` in it does not run; take it out.")
+    return result if inspect.isawaitable(result) else None
 
 
 def as_exception(error: BaseException) -> Exception:
     """An error that can be recorded: as it is, or wrapped where it would end a program (SystemExit, …)."""
+    if isinstance(error, JobProcessRaisedError):
+        return error.with_traceback(None)  # its note says where, in the child; how it came to us is of no interest
     if isinstance(error, Exception):
         return error
     wrapped = JobError(f"{type(error).__name__}: {error}")
@@ -97,32 +122,20 @@ def as_exception(error: BaseException) -> Exception:
     return wrapped
 
 
-async def _within(timeout: float, result: Any, job: Job) -> None:
-    """Await what a call returned, where that is something to await."""
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        raise TypeError(f"{job_name(type(job))}: a handle() or failed() with `yield` in it does not run; take it out.")
-    if not inspect.isawaitable(result):
-        return
+async def _within(timeout: float, running: Awaitable[None], job: Job) -> None:
     scope = asyncio.timeout(timeout or None)
     try:
         async with scope:
-            await result
+            await running
     except TimeoutError:
         if not scope.expired():
             raise  # the job's own
     if scope.expired():  # also where the job swallowed the cancellation
-        raise _timed_out(job, timeout)
+        raise timed_out(job, timeout)
 
 
-def _is_coroutine_function(call: UsersCall) -> bool:
+def is_coroutine_function(call: UsersCall) -> bool:
     return inspect.iscoroutinefunction(call.func if isinstance(call, partial) else call)
-
-
-def _timed_out(job: Job, timeout: float) -> JobTimeoutError:
-    return JobTimeoutError(
-        f"{job_name(type(job))} took longer than its timeout of {timeout:g} s (try {job.attempts}). Raise `timeout` "
-        f"of the class, --timeout or QUEUE_TIMEOUT if it needs more."
-    )
 
 
 def _used_up(fetched: FetchedJob, limits: Limits) -> MaxTriesExceededError:

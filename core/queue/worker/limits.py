@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.job import Job
+from core.errors import JobTimeoutError
+from core.job import Job, job_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,7 @@ class Limits:
     max_tries: int
     retry_after: float  # seconds
     timeout: float  # seconds; 0 for no limit
+    soft_timeout: float = 0.0  # seconds; 0 for never
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class LimitRules:
             max_tries=int(_first(self.max_tries, getattr(job, "max_tries", None), self.defaults.max_tries)),
             retry_after=_first(None, getattr(job, "retry_after", None), self.defaults.retry_after),
             timeout=_first(self.timeout, getattr(job, "timeout", None), self.defaults.timeout),
+            soft_timeout=_first(None, getattr(job, "soft_timeout", None), self.defaults.soft_timeout),
         )
 
 
@@ -35,3 +38,10 @@ def _first(flag: float | None, own: float | None, default: float) -> float:
     if flag is not None:
         return flag
     return default if own is None else own
+
+
+def timed_out(job: Job, timeout: float) -> JobTimeoutError:
+    return JobTimeoutError(
+        f"{job_name(type(job))} took longer than its timeout of {timeout:g} s (try {job.attempts}). Raise "
+        f"`timeout` of the class, --timeout or QUEUE_TIMEOUT if it needs more."
+    )

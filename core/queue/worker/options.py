@@ -18,6 +18,8 @@ class WorkerOptions:
     """Seconds between polls of an idle worker that no wake-up reaches."""
     grace: float = 25.0
     """Seconds that running jobs get to end after a stop."""
+    blocked_loop_warning: float = 0.0
+    """Seconds after which a job that blocks the event loop is named in the log; 0 for never."""
     max_jobs: int | None = None
     """Stop after so many jobs."""
     max_time: float | None = None

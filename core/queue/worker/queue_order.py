@@ -35,6 +35,12 @@ class QueueOrder:
             raise SettingError(f"--queue {text!r} gives only some queues a weight; give all of them one, or none.")
         return cls(names, tuple(_weight(text, weight) for weight in weighted))
 
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        if self.weights is None:
+            return ",".join(self.names)
+        return ",".join(f"{name}={weight!r}" for name, weight in zip(self.names, self.weights, strict=True))
+
     def next(self) -> Sequence[str]:
         """The order for one fetch."""
         if self.weights is None:

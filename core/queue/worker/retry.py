@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from core.errors import MessageError, PermanentError
+from core.errors import JobProcessRaisedError, MessageError, PermanentError
 from core.job import Job
 from core.queue.worker.limits import Limits
 from core.queue.worker.outcome import Failed, Retry
@@ -13,19 +13,22 @@ _log = logging.getLogger("routemq.queue.retry")
 
 
 def decide(job: Job, exception: Exception, attempts: int, limits: Limits) -> Retry | Failed:
-    """Another try, unless the error is permanent, the tries are used up, or the job says no.
-
-    A recorded message that still does not fit its route (MessageError) would not fit it the next time either.
-    """
-    if isinstance(exception, PermanentError | MessageError) or attempts >= limits.max_tries:
-        return Failed(exception, job)
-    if not _wants_retry(job, exception):
+    """Another try, unless the error is permanent, the tries are used up, or the job says no."""
+    if attempts >= limits.max_tries or not wants_retry(job, exception):
         return Failed(exception, job)
     return Retry(exception, limits.retry_after)
 
 
-def _wants_retry(job: Job, exception: Exception) -> bool:
-    """A `should_retry` that raises counts as a yes: the tries are bounded, and giving up early loses work."""
+def wants_retry(job: Job | None, exception: Exception) -> bool:
+    """Whether another try makes sense. A `should_retry` that raises counts as a yes: the tries are bounded, and
+    giving up early loses work.
+
+    A recorded message that still does not fit its route (MessageError) would not fit it the next time either.
+    """
+    if isinstance(exception, JobProcessRaisedError):
+        return exception.wants_retry
+    if job is None or isinstance(exception, PermanentError | MessageError):
+        return False
     try:
         return job.should_retry(exception)
     except (Exception, SystemExit):

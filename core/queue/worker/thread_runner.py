@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+from core.queue.worker.soft_timeout import ThreadCall
 from core.threads import plainly
 
 _log = logging.getLogger("routemq.queue.worker")
@@ -26,18 +26,20 @@ class ThreadRunner:
         self.running: set[Hashable] = set()
         """The keys of what threads run at the moment; such a thread keeps the process from ending."""
 
-    async def run(self, call: Callable[[], Any], key: Hashable, timeout: float) -> Any:
+    async def run(self, call: Callable[[], Any], key: Hashable, timeout: float, soft_timeout: float = 0.0) -> Any:
         """What `call` returns. One that takes longer than `timeout` seconds (0: no limit) is waited for all the
         same, as a thread cannot be stopped; then it raises OverranError.
 
-        Cancelled, this stops waiting, and the thread goes on: `key` stays in `running` until it returns.
+        After `soft_timeout` seconds (0: never), SoftTimeout is raised inside it. Cancelled, this stops waiting,
+        and the thread goes on: `key` stays in `running` until it returns.
         """
         await self._free.acquire()  # here and not in the pool, lest the wait counts towards the timeout
         self.running.add(key)
-        work = partial(copy_context().run, partial(plainly, call))
+        work = ThreadCall(partial(plainly, call))
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
         running.add_done_callback(partial(self._ended, key))
-        done, _ = await asyncio.wait({running}, timeout=timeout or None)
+        with work.interrupted_after(soft_timeout):
+            done, _ = await asyncio.wait({running}, timeout=timeout or None)
         if not done:
             _log.warning("%s runs in a thread beyond its %g s; its slot is held until it returns", key, timeout)
             await asyncio.wait({running})

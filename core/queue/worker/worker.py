@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.state import FetchedJob, Lease
+from core.queue.worker.blocked_loop import watch_loop
 from core.queue.worker.completer import Completer, Ended
 from core.queue.worker.executor import Executor, as_exception
 from core.queue.worker.heartbeat import Heartbeat
@@ -38,17 +39,27 @@ class Worker:
     `stop()` hands them back at once.
     """
 
-    def __init__(self, driver: Driver, executor: Executor, options: WorkerOptions, events: Events) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        executor: Executor,
+        options: WorkerOptions,
+        events: Events,
+        *,
+        open_driver: Callable[[], Driver] | None = None,
+    ) -> None:
+        """`open_driver` makes another driver to the same store, for the thread that renews leases."""
         self._options = options
         self._executor = executor
         self._running: dict[Lease, asyncio.Task[Outcome]] = {}
         self._producing: asyncio.Task[None] | None = None
         self._asked_to_stop = False
+        self._has_outgrown = False
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._all_recorded = asyncio.Event()
         self._completer = Completer(driver, events, call_hook=executor.call_hook, on_recorded=self._recorded)
-        self._heartbeat = Heartbeat(driver, options.lease, events, on_lost=self._cancel)
+        self._heartbeat = Heartbeat(driver, options.lease, events, on_lost=self._cancel, open_driver=open_driver)
         self._rescuer = Rescuer(driver, options.queues.names, options.lease, events)
         self._producer = Producer(driver, options, events, start=self._start)
 
@@ -56,6 +67,12 @@ class Worker:
     def is_healthy(self) -> bool:
         """Whether the store has answered within the last lease."""
         return time.monotonic() - self._heartbeat.last_success < self._options.lease
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has ended by --memory or --max-jobs, so that another is to go on in its place."""
+        counted_out = self._options.max_jobs is not None and not self._options.stop_when_empty
+        return self._has_outgrown or (counted_out and not self._stopping.is_set())
 
     def stop(self) -> None:
         if self._asked_to_stop:
@@ -77,7 +94,7 @@ class Worker:
             await end_tasks(self._producing)
             await self._drain()
             await end_tasks(*services)
-        self._executor.close()
+        await self._executor.close()
 
     def _services(self) -> dict[str, Service]:
         services: dict[str, Service] = {
@@ -88,8 +105,14 @@ class Worker:
         if self._options.max_time is not None:
             services["max-time"] = partial(self._stop_after, self._options.max_time)
         if self._options.memory is not None:
-            services["memory-guard"] = partial(watch_memory, self._options.memory, self._begin_to_stop)
+            services["memory-guard"] = partial(watch_memory, self._options.memory, self._outgrown)
+        if self._options.blocked_loop_warning:
+            services["blocked-loop"] = partial(watch_loop, self._options.blocked_loop_warning)
         return services
+
+    def _outgrown(self) -> None:
+        self._has_outgrown = True
+        self._begin_to_stop()
 
     async def _stop_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from core.application import Application
-from core.roles import router_role, worker_role
+from core.roles import router_role, worker_processes, worker_role
+from core.roles.supervisor import REPLACE_ME
 from tests.unit.cli.conftest import CommandLine
 
 
@@ -17,6 +18,8 @@ class Told:
 
     def __init__(self) -> None:
         self.roles: list[tuple[Any, ...]] = []
+        self.is_used_up = False
+        self.ended_well = True
 
     def router(self, app: Application, number: int | None) -> Any:
         told = self
@@ -29,7 +32,17 @@ class Told:
 
     async def worker(self, app: Application, options: Any, **rest: Any) -> bool:
         self.roles.append((options, rest))
-        return False
+        return self.is_used_up
+
+    def processes(self, app: Application, count: int, options: list[str], **rest: Any) -> Any:
+        told = self
+
+        class Role:
+            async def run(self, **waiting: Any) -> bool:
+                told.roles.append((count, options, rest, waiting))
+                return told.ended_well
+
+        return Role()
 
 
 HANDLED = "to: str\n\n    async def handle(self) -> None: ...\n"
@@ -40,6 +53,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     told = Told()
     monkeypatch.setattr(router_role, "RouterRole", told.router)
     monkeypatch.setattr(worker_role, "run_worker", told.worker)
+    monkeypatch.setattr(worker_processes, "WorkerProcesses", told.processes)
     return told
 
 
@@ -70,6 +84,7 @@ def test_a_worker_has_the_settings_where_nothing_is_given(
     assert (options.concurrency, options.lease, options.sleep, options.grace) == (7, 9.0, 0.5, 11.0)
     assert options.queues == options.queues.parse("rest")
     assert (options.max_jobs, options.stop_when_empty) == (None, False)
+    assert rest.pop("is_child") is False
     assert set(rest.values()) == {None}
 
 
@@ -81,7 +96,7 @@ def test_flags_win_over_the_settings(run: CommandLine, told: Told) -> None:
     assert options.queues == options.queues.parse("a=3,b=1")
     assert (options.concurrency, options.sleep, options.max_jobs, options.max_time) == (2, 0.25, 5, 60.0)
     assert (options.memory, options.stop_when_empty) == (128.0, True)
-    assert rest == {"connection": "redis", "max_tries": 1, "timeout": 0.0, "start_timeout": 2.0}
+    assert rest == {"connection": "redis", "max_tries": 1, "timeout": 0.0, "start_timeout": 2.0, "is_child": False}
 
 
 def test_once_is_one_job_if_there_is_one(run: CommandLine, told: Told) -> None:
@@ -122,3 +137,36 @@ def test_a_misspelt_setting_is_told_at_start(run: CommandLine, monkeypatch: pyte
     monkeypatch.setenv("QUEUE_LEASES", "3")
     result = run("queue-stats")
     assert (result.code, "QUEUE_LEASES in the environment is no setting" in result.err) == (0, True)
+
+
+def test_processes_are_told_what_a_single_worker_would_be(run: CommandLine, told: Told) -> None:
+    flags = "--queue a=3,b=1.5 --concurrency 2 --sleep 0.25 --max-jobs 5 --memory 128 --connection redis --timeout 0"
+    assert run("--queue-work", "--processes", "3", *flags.split(), "--max-time", "60", "--start-timeout", "2").code == 0
+    ((count, options, rest, waiting),) = told.roles
+    assert (count, rest) == (3, {"max_time": 60.0, "may_end": False})
+    assert waiting == {"start_timeout": 2.0, "connection": "redis"}
+    told.roles.clear()
+    assert run("queue-work", "--supervised", *options).code == 0
+    ((worker_options, worker_rest),) = told.roles
+    assert worker_options.queues == worker_options.queues.parse("a=3,b=1.5")
+    assert (worker_options.concurrency, worker_options.sleep, worker_options.max_jobs) == (2, 0.25, 5)
+    assert (worker_options.memory, worker_options.max_time) == (128.0, None)  # the time is the supervisor's business
+    assert (worker_rest["timeout"], worker_rest["is_child"]) == (0.0, True)
+
+
+@pytest.mark.parametrize("flag", ["--once", "--stop-when-empty"])
+def test_processes_that_end_by_themselves_may(run: CommandLine, told: Told, flag: str) -> None:
+    assert run("--queue-work", "--processes", "2", flag).code == 0
+    ((_, options, rest, _),) = told.roles
+    assert options == [flag] and rest["may_end"]
+
+
+def test_a_process_that_had_to_be_killed_is_a_failure(run: CommandLine, told: Told) -> None:
+    told.ended_well = False
+    assert run("--queue-work", "--processes", "2").code == 1
+
+
+def test_a_supervised_worker_that_is_used_up_asks_for_another(run: CommandLine, told: Told) -> None:
+    told.is_used_up = True
+    assert run("--queue-work", "--supervised").code == REPLACE_ME
+    assert run("--queue-work").code == 0

@@ -17,6 +17,8 @@ from core.queue.registry import JobRegistry
 from core.queue.worker.executor import Executor
 from core.queue.worker.limits import LimitRules, Limits
 from core.queue.worker.options import WorkerOptions
+from core.queue.worker.process_pool import ProcessPool
+from core.queue.worker.process_wire import Setup
 from core.queue.worker.queue_order import QueueOrder
 from core.queue.worker.worker import Worker
 
@@ -32,6 +34,7 @@ class Workshop:
     def __init__(self) -> None:
         self.driver = MemoryDriver()
         self.events = Events()
+        self.processes = ProcessPool(1, 100, lambda: Setup(b""))
         self.seen: list[Event] = []
         self.events.subscribe(Event, self.seen.append)
         self.registry = JobRegistry()
@@ -56,7 +59,7 @@ class Workshop:
         **options: Any,
     ) -> Worker:
         rules = LimitRules(Limits(3, 0.0, 5.0), max_tries, timeout)
-        executor = Executor(self.registry, rules, threads=threads, events=self.events)
+        executor = Executor(self.registry, rules, processes=self.processes, threads=threads, events=self.events)
         options = {"sleep": 0.05, "lease": 5.0, "grace": 5.0} | options
         return Worker(self.driver, executor, WorkerOptions(QueueOrder.parse(queues), **options), self.events)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 
 from core.job import Job
 from tests.acceptance.sample_app import journal
@@ -53,3 +54,15 @@ class GatedThread(Job):
     def handle(self) -> None:
         journal.write("waiting")
         signal.sigwait([signal.SIGUSR1])  # which nobody sends
+
+
+class BlocksLoop(Job):
+    """Keeps the worker's event loop busy for three leases."""
+
+    timeout = 0
+    seconds: float
+
+    async def handle(self) -> None:
+        journal.write("blocking", attempts=self.attempts)
+        time.sleep(self.seconds)  # noqa: ASYNC251, that is the point
+        journal.write("blocked", attempts=self.attempts)

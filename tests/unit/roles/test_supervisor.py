@@ -1,4 +1,4 @@
-"""The processes of shared routes: what happens when one cannot be started, or is gone already."""
+"""The supervisor: what happens when one cannot be started, or is gone already."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import pytest
 
 from core.clock import Backoff
 from core.observability.events import Events, ProcessStarted
-from core.roles import shared_processes
-from core.roles.shared_processes import SharedProcesses
+from core.roles import supervisor
+from core.roles.supervisor import Program, Supervisor
 
-SLEEPER = (sys.executable, "-c", "import sys; sys.stdin.read()")
+SLEEPER = Program((sys.executable, "-c", "import sys; sys.stdin.read()"))
+
+
+def sleepers(count: int, events: Events) -> Supervisor:
+    return Supervisor("sleeper", count, events, program=lambda _: SLEEPER)
 
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_processes, "Backoff", lambda *_: Backoff(0, 0))
+    monkeypatch.setattr(supervisor, "Backoff", lambda *_: Backoff(0, 0))
 
 
 async def test_a_process_that_cannot_be_started_is_tried_again(
@@ -37,7 +41,7 @@ async def test_a_process_that_cannot_be_started_is_tried_again(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", scarce)
     events, started = Events(), asyncio.Event()
     events.subscribe(ProcessStarted, lambda _: started.set())
-    processes = SharedProcesses(1, events, command=SLEEPER)
+    processes = sleepers(1, events)
     processes.start()
     async with asyncio.timeout(20):
         await started.wait()
@@ -56,8 +60,8 @@ async def test_processes_that_cannot_be_started_do_not_keep_the_router_from_stop
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", none_left)
-    monkeypatch.setattr(shared_processes, "Backoff", lambda *_: Backoff(3600, 3600))
-    processes = SharedProcesses(2, Events(), command=SLEEPER)
+    monkeypatch.setattr(supervisor, "Backoff", lambda *_: Backoff(3600, 3600))
+    processes = sleepers(2, Events())
     processes.start()
     await tried.wait()
     async with asyncio.timeout(20):
@@ -93,7 +97,7 @@ async def test_a_process_that_is_gone_already_is_no_error(monkeypatch: pytest.Mo
         return gone
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn)
-    processes = SharedProcesses(1, Events(), command=SLEEPER)
+    processes = sleepers(1, Events())
     processes.start()
     await gone.waited_for.wait()
     await processes.stop(0)

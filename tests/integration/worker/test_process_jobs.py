@@ -1,0 +1,310 @@
+"""`execution = "process"`: jobs in child processes that can be killed one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+import pytest
+
+from core.errors import JobProcessDiedError, JobProcessRaisedError, JobTimeoutError
+from core.job import Job
+from core.observability.events import JobCompleted, JobFailed, JobReleased, JobRetried
+from tests.integration.process_app.jobs import work
+from tests.integration.worker.conftest import Line, Plant
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def until_dead(*pids: int) -> None:
+    """The test's own time limit ends it."""
+    while any(is_alive(pid) for pid in pids):  # noqa: ASYNC110, nobody announces the end of another's child
+        await asyncio.sleep(0.01)
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if "job_process_role" in " ".join(child.cmdline())}
+
+
+# ── running ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_job_runs_in_a_child_process_async_or_not(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Report(line=plant.line), work.ReportAsync(line=plant.line))
+    plant.start()
+    pids = {int(await line.answered()), int(await line.answered())}
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 2)
+    assert os.getpid() not in pids and pids <= children()
+
+
+async def test_a_decorated_coroutine_is_awaited(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.ReportDecorated(line=plant.line))
+    plant.start(max_tries=1)
+    assert int(await line.answered()) in children()
+
+
+async def test_no_process_is_started_before_a_job_needs_one(plant: Plant, line: Line) -> None:
+    before = children()
+    plant.start()
+    await plant.dispatch(work.HandleHere(line=plant.line))
+    await line.answered()
+    assert children() == before
+
+
+async def test_a_job_knows_its_id_queue_and_attempts(plant: Plant, line: Line) -> None:
+    (job_id,) = await plant.dispatch(work.Knows(line=plant.line))
+    plant.start()
+    assert await line.answered() == f"{job_id} default 1"
+
+
+async def test_as_many_run_side_by_side_as_there_are_processes(plant: Plant, line: Line) -> None:
+    await plant.dispatch(*(work.Report(line=plant.line) for _ in range(3)))
+    plant.start()
+    two = {await line.heard(), await line.heard()}
+    assert len(two) == 2
+    await line.answer()
+    assert await line.answered() in two
+    await line.answer()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 3)
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1, "process_max_jobs": 2}])
+async def test_a_process_is_replaced_after_so_many_jobs(plant: Plant, line: Line) -> None:
+    await plant.dispatch(*(work.Report(line=plant.line) for _ in range(5)))
+    plant.start()
+    pids = [int(await line.answered()) for _ in range(5)]
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 5)
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]
+    await until_dead(pids[0], pids[2])
+
+
+async def test_processes_end_with_the_worker(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Report(line=plant.line))
+    plant.start()
+    pid = int(await line.answered())
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+    await plant.stop()
+    assert not is_alive(pid)
+
+
+@pytest.mark.parametrize("job", [work.Dispatches, work.DispatchesFromThread])
+async def test_a_job_in_a_process_dispatches(plant: Plant, line: Line, job: type[work.InProcess]) -> None:
+    await plant.dispatch(job(line=plant.line))
+    plant.start()
+    await line.answered()
+    await plant.until(lambda: len(plant.of(JobCompleted)) >= 2)
+    assert not plant.of(JobFailed)
+
+
+# ── failing ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_a_job_raises_is_recorded_with_the_childs_traceback(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Raises(line=plant.line))
+    plant.start(max_tries=2)
+    assert [await line.answered(), await line.answered()] == ["try 1", "try 2"]
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    (failed,) = plant.of(JobFailed)
+    assert isinstance(failed.exception, JobProcessRaisedError)
+    assert str(failed.exception) == r"TwoArguments: this and that \udcff"
+    (row,) = await plant.app.failures.rows()
+    assert "raise {\n" in row.exception and "in handle" in row.exception
+    assert row.exception.rstrip().endswith(r"TwoArguments: this and that \udcff")
+    assert "process_pool.py" not in row.exception
+
+
+async def test_a_permanent_error_is_not_tried_again(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Raises(line=plant.line, kind="permanent"))
+    plant.start()
+    await line.answered()
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    assert not plant.of(JobRetried)
+
+
+@pytest.mark.parametrize("kind", ["exit", "cancelled"])
+async def test_a_job_that_exits_or_cancels_itself_fails_and_its_process_lives_on(
+    plant: Plant, line: Line, kind: str
+) -> None:
+    await plant.dispatch(work.Raises(line=plant.line, kind=kind))
+    plant.start(max_tries=1)
+    await line.answered()
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    before = children()
+    await plant.dispatch(work.Report(line=plant.line))
+    assert int(await line.answered()) in before
+
+
+@pytest.mark.parametrize("retry", [True, False])
+async def test_should_retry_is_asked_in_the_child(plant: Plant, retry: bool) -> None:
+    await plant.dispatch(work.Choosy(line=plant.line, retry=retry))
+    plant.start(max_tries=2)
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    assert len(plant.of(JobRetried)) == retry
+
+
+# ── dying ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("kill", "was killed by SIGKILL"),
+        ("exit", "ended with exit code 7"),
+        ("segfault", "was killed by SIGSEGV"),
+        ("hang up", "ended with exit code 1"),
+    ],
+)
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_process_that_dies_fails_that_try_and_is_replaced(
+    plant: Plant, line: Line, how: str, said: str
+) -> None:
+    await plant.dispatch(work.Dies(line=plant.line, how=how))
+    plant.start(max_tries=2)
+    pids = [int(await line.answered()), int(await line.answered())]
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    (retried,), (failed,) = plant.of(JobRetried), plant.of(JobFailed)
+    for event, pid in zip((retried, failed), pids, strict=True):
+        assert isinstance(event.exception, JobProcessDiedError)
+        assert f"the job's process {pid} {said}" in str(event.exception)
+    assert not any(is_alive(pid) for pid in pids)
+    await plant.dispatch(work.Report(line=plant.line))
+    await line.answered()
+
+
+async def test_a_fork_that_outlives_its_process_does_not_hide_its_end(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Leaves(line=plant.line))
+    plant.start(max_tries=1)
+    await line.heard()
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    assert "exit code 7" in str(plant.of(JobFailed)[0].exception)
+
+
+async def test_pitfall_27_a_time_limit_kills_that_process_and_only_that_one(plant: Plant, line: Line) -> None:
+    endless = work.Endless(line=plant.line)
+    endless.timeout = 1.5
+    await plant.dispatch(work.Report(line=plant.line))
+    plant.start(max_tries=1)
+    other = int(await line.heard())
+    await plant.dispatch(endless)
+    pid, grandchild = map(int, (await line.heard()).split())
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    assert isinstance(plant.of(JobFailed)[0].exception, JobTimeoutError)
+    await until_dead(pid, grandchild)
+    assert is_alive(other)
+    await line.answer()  # to the dead
+    await line.answer()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_waiting_for_a_process_does_not_count_towards_the_timeout(plant: Plant, line: Line) -> None:
+    await plant.dispatch(*(work.Report(line=plant.line) for _ in range(3)))
+    plant.start(timeout=2, max_tries=1)
+    for _ in range(3):
+        await line.heard()
+        await asyncio.sleep(1)
+        await line.answer()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 3)
+
+
+async def test_a_job_that_does_not_end_within_the_grace_is_killed_and_handed_back(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Endless(line=plant.line))
+    plant.start(grace=0)
+    pid, grandchild = map(int, (await line.heard()).split())
+    await plant.stop()
+    assert len(plant.of(JobReleased)) == 1
+    await until_dead(pid, grandchild)
+    assert (await plant.app.queues.stats()).available == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_signals_that_stop_programs_do_not_reach_the_job(
+    plant: Plant, line: Line, number: signal.Signals
+) -> None:
+    await plant.dispatch(work.Report(line=plant.line))
+    plant.start()
+    pid = int(await line.heard())
+    assert os.getpgid(pid) != os.getpgid(0)  # Ctrl-C goes to the terminal's process group
+    os.kill(pid, number)
+    await line.answer()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+
+
+async def test_a_process_that_cannot_be_started_is_no_fault_of_the_job(
+    plant: Plant, line: Line, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from core.queue.worker import job_process
+
+    program = job_process.PROGRAM
+    monkeypatch.setattr(job_process, "PROGRAM", "raise SystemExit(4)")
+    await plant.dispatch(work.Report(line=plant.line))
+    plant.start(max_tries=1)
+    while "cannot start a process for jobs" not in caplog.text:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert "ended with exit code 4" in caplog.text
+    monkeypatch.setattr(job_process, "PROGRAM", program)
+    await line.answered()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+
+
+ORPHAN = """
+import asyncio, sys
+from core.application import Application
+from core.queue.worker.options import WorkerOptions
+from core.queue.worker.queue_order import QueueOrder
+
+async def main():
+    async with Application() as app:
+        await app.worker(WorkerOptions(QueueOrder(("default",)))).run()
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_end_with_their_worker_however_it_ends(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Endless(line=plant.line))
+    settings = plant.app.settings
+    env = os.environ | {"APP_PACKAGE": settings.app.package, "DATABASE_URL": settings.database.url}
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], env=env) as worker:  # noqa: ASYNC220
+        pid, grandchild = map(int, (await line.heard()).split())
+        worker.kill()
+    await until_dead(pid, grandchild)
+
+
+# ── soft_timeout ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("job", [work.Saves, work.SavesAsync])
+async def test_soft_timeout_is_raised_inside_the_job(plant: Plant, line: Line, job: type[work.InProcess]) -> None:
+    await plant.dispatch(job(line=plant.line))
+    plant.start()
+    assert await line.answered() == "saved"
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+
+
+async def test_a_job_that_does_not_catch_it_fails(plant: Plant) -> None:
+    await plant.dispatch(work.DoesNotSave(line=plant.line))
+    plant.start(max_tries=1)
+    await plant.until(lambda: len(plant.of(JobFailed)) == 1)
+    assert str(plant.of(JobFailed)[0].exception) == "SoftTimeout: The job ran longer than its soft_timeout."
+
+
+def test_an_execution_that_does_not_exist_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="execution='proces' is not known"):
+        type("Odd", (Job,), {"execution": "proces"})
+
+
+def test_execution_is_no_field() -> None:
+    annotated: Any = type("Annotated", (Job,), {"__annotations__": {"execution": str}, "execution": "process"})
+    with pytest.raises(TypeError, match="declares no field execution"):
+        annotated(execution="auto")

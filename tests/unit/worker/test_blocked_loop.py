@@ -1,0 +1,80 @@
+"""A job that blocks the event loop is named in the log, with the place where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from core.job import Job
+from core.observability.events import JobCompleted
+from core.queue.worker.blocked_loop import watch_loop
+from core.tasks import end_tasks
+from tests.unit.worker.conftest import PROMPT, Workshop
+
+SOON = 0.05
+
+
+class Warnings(logging.Handler):
+    """Waits, in whatever thread, for the log to speak."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+        self._heard = threading.Semaphore(0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+        self._heard.release()
+
+    def next(self, timeout: float = PROMPT) -> bool:
+        return self._heard.acquire(timeout=timeout)
+
+
+@pytest.fixture
+def warnings() -> Iterator[Warnings]:
+    handler = Warnings()
+    logger = logging.getLogger("routemq.queue.worker")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+async def test_a_job_that_blocks_is_named_with_its_stack(workshop: Workshop, warnings: Warnings) -> None:
+    class Blocks(Job):
+        async def handle(self) -> None:
+            assert warnings.next(), "while the loop is blocked"
+
+    (job_id,) = await workshop.dispatch(Blocks())
+    await workshop.work(blocked_loop_warning=SOON)
+    assert len(workshop.of(JobCompleted)) == 1
+    (said,) = warnings.said
+    assert f"job-{job_id} blocks the event loop" in said
+    assert __file__ in said and "in handle" in said
+
+
+async def test_once_per_blocking(warnings: Warnings) -> None:
+    watching = asyncio.create_task(watch_loop(SOON))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        assert warnings.next()
+        assert not warnings.next(5 * SOON), "a second time"
+        await asyncio.sleep(SOON)
+    assert len(warnings.said) == 2
+    await end_tasks(watching)
+
+
+async def test_without_a_limit_nothing_is_watched(workshop: Workshop) -> None:
+    workshop.start(blocked_loop_warning=0)
+    await asyncio.sleep(0)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("blocked-loop")]
+
+
+async def test_an_idle_loop_is_left_in_peace(warnings: Warnings) -> None:
+    watching = asyncio.create_task(watch_loop(0.2))
+    await asyncio.sleep(0.7)
+    await end_tasks(watching)
+    assert not warnings.said
