@@ -187,10 +187,9 @@ async def test_a_server_that_is_not_there_is_unavailable(use: Callable[[RedisMan
     manager = RedisManager()
     client = new_redis(RedisSettings.model_validate({"host": "127.0.0.1", "port": 1}), decode_responses=True)
     manager.bind(client, "")
-    with pytest.raises(
-        UnavailableError, match=r"Redis at 127\.0\.0\.1:1 gave no answer.* Start it, or correct REDIS_URL"
-    ) as unavailable:
+    with pytest.raises(UnavailableError, match=r"Redis at 127\.0\.0\.1:1 gave no answer") as unavailable:
         await use(manager)
+    assert "Start it, or correct REDIS_URL" in str(unavailable.value)
     assert isinstance(unavailable.value.__cause__, RedisConnectionError)
     await client.aclose()
 
