@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from core.application import Application
 from core.job import Job
 from core.settings import load_settings
-from tests.acceptance.program import Site
+from tests.acceptance.program import PATIENCE, Site
 from tests.servers.databases import Databases, SqliteDatabases
 from tests.servers.kinds import BrokerServer, Servers, redis_kinds, sql_kinds
 from tests.servers.redis import delete_keys
@@ -107,3 +108,21 @@ async def dispatch(site: Site, *jobs: Job, queue: str | None = None) -> list[str
     """Dispatch jobs from the test's process; their ids."""
     async with application(site) as app:
         return await app.queues.bulk(jobs, queue=queue)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that only a look into a store tells."""
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():  # noqa: ASYNC110, a store has no event
+            await asyncio.sleep(0.02)
+
+
+async def until_queued(site: Site, count: int, *queues: str) -> None:
+    """Wait until these queues hold so many jobs."""
+    async with application(site) as app:
+        driver = app.queues.driver()
+
+        async def are_there() -> bool:
+            return sum([await driver.size(queue) for queue in queues]) >= count
+
+        await eventually(are_there)

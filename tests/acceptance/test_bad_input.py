@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.queue.state import NewJob
-from tests.acceptance.conftest import application, broker_settings, dispatch, publish
+from tests.acceptance.conftest import application, broker_settings, dispatch, eventually, publish, until_queued
 from tests.acceptance.program import Program, Site, until
 from tests.acceptance.sample_app.jobs.work import Record
 from tests.servers.databases import Databases
@@ -39,9 +39,12 @@ async def _failed(site: Site) -> list[Any]:
 
 async def _until_failed(site: Site, count: int = 1) -> list[Any]:
     async with application(site) as app:
-        while len(rows := await app.failures.rows()) < count:
-            pass  # every look waits for the database; the test's own timeout ends it
-        return rows
+
+        async def are_there() -> bool:
+            return len(await app.failures.rows()) >= count
+
+        await eventually(are_there)
+        return await app.failures.rows()
 
 
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────────
@@ -374,10 +377,7 @@ async def test_messages_wait_while_the_queue_is_away(
         await publish(site, [("numbers", str(n)) for n in range(20)])
         router.says("cannot reach")
         restartable_redis.start()
-        async with application(site) as app:
-            driver = app.queues.driver()
-            while await driver.size("a") + await driver.size("b") < 20:
-                pass
+        await until_queued(site, 20, "a", "b")
         router.stop()
     assert await _failed(site) == []
 

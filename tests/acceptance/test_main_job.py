@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-from tests.acceptance.conftest import application, broker_settings, dispatch, publish
+from tests.acceptance.conftest import broker_settings, dispatch, publish, until_queued
 from tests.acceptance.program import PATIENCE, Site, until
 from tests.acceptance.sample_app.jobs.work import Fails, Gated, KillsItsWorker, Record
 from tests.servers.iotcore import IotcoreProcess
@@ -36,19 +36,12 @@ async def _publish_numbers(site: Site, numbers: range) -> None:
     subprocess.run([program, *where, "-q", "1", "-l"], input=lines, text=True, check=True, timeout=PATIENCE)  # noqa: ASYNC221
 
 
-async def _until_queued(site: Site, count: int, *queues: str) -> None:
-    async with application(site) as app:
-        driver = app.queues.driver()
-        while sum([await driver.size(queue) for queue in queues]) < count:
-            pass  # every look waits for the store; the test's own timeout ends it
-
-
 async def test_2000_messages_become_exactly_2000_finished_jobs(site: Site, servers: Servers) -> None:
     site.env |= _broker_of_choice(servers) | {"LOG_LEVEL": "WARNING"}
     with site.start(LOG_LEVEL="INFO") as router:
         router.says("connected to the MQTT broker")
         await _publish_numbers(site, range(MESSAGES))
-        await _until_queued(site, MESSAGES, "a", "b")
+        await until_queued(site, MESSAGES, "a", "b")
         router.stop()
     site.run("--queue-work", "--queue", "a,b", "--stop-when-empty")
     assert sorted(entry["n"] for entry in site.entries("recorded")) == list(range(MESSAGES))
@@ -68,7 +61,7 @@ async def test_pitfall_01_a_router_killed_while_200_controllers_wait_loses_no_me
         router.kill()
     site.open_gate()
     with site.start() as router:
-        await _until_queued(site, count, "a")
+        await until_queued(site, count, "a")
         router.stop()
     site.run("--queue-work", "--queue", "a", "--stop-when-empty")
     assert {entry["n"] for entry in site.entries("recorded")} == set(range(count))

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import FrameType
 from typing import Any
 
 from redis.asyncio import Redis
 from sqlalchemy import event
 
 from core.queue.driver import Driver
-from core.queue.drivers import memory
-
-
-@asynccontextmanager
-async def memory_calls(_driver: Driver) -> AsyncIterator[Counter[str]]:
-    """The functions that the memory driver calls meanwhile, those of the interpreter included."""
-    calls: Counter[str] = Counter()
-
-    def count(frame: FrameType, kind: str, callee: Any) -> None:
-        if frame.f_code.co_filename == memory.__file__ and kind in ("call", "c_call"):
-            calls[frame.f_code.co_qualname if kind == "call" else callee.__qualname__] += 1
-
-    sys.setprofile(count)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(None)
 
 
 @asynccontextmanager

@@ -38,6 +38,8 @@ async def _crowd(driver: Driver, count: int) -> None:
 
 async def _costs(place: Place, driver: Driver, work: Work, counts: tuple[int, ...]) -> list[Counter[str]]:
     """What the work asks on a queue that grows; the first time, which also prepares, is not counted."""
+    if place.cost is None:
+        pytest.skip("jobs in memory ask no server")
     costs = []
     for count in (1, *counts):
         held = leases(await pushed_and_fetched(driver, 10))

@@ -163,9 +163,9 @@ async def test_a_cancellation_from_elsewhere_comes_first() -> None:
             caught.append(error)
             raise
 
-    task = asyncio.create_task(run_coroutine(handle(), 0.001))
+    task = asyncio.create_task(run_coroutine(handle(), 0.25))
     await waiting.wait()
-    time.sleep(0.01)  # noqa: ASYNC251, so that the timer is due in the moment of the cancellation
+    time.sleep(0.3)  # noqa: ASYNC251, so that the timer is due in the moment of the cancellation
     asyncio.get_running_loop().call_later(0, task.cancel)
     with pytest.raises(asyncio.CancelledError):
         await task
