@@ -120,14 +120,32 @@ class ThreadCall:
         with self._lock:
             thread, self._thread = self._thread, None
         if self._is_interrupted and thread is not None:
-            _raise_in_thread(thread, None)
+            _take_back(thread)
 
 
-def _raise_in_thread(thread: int, error: type[Exception] | None) -> None:
+class _Taken(BaseException):
+    """Takes the place of a SoftTimeout that is still on its way."""
+
+
+def _take_back(thread: int) -> None:
+    """Replace what is on its way to this thread, and let that arrive here.
+
+    Taking it back by raising "nothing" would leave the interpreter (of 3.11 and 3.12) under the impression that
+    something is on its way still: it would look for it at every step from then on, and, traced by a debugger or a
+    coverage tool, never take another step.
+    """
+    try:
+        _raise_in_thread(thread, _Taken)
+        while True:
+            pass
+    except _Taken:
+        pass
+
+
+def _raise_in_thread(thread: int, error: type[BaseException]) -> None:
     import ctypes
 
-    raised = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -261,3 +263,26 @@ def test_an_interruption_on_its_way_does_not_arrive_after_the_call() -> None:
     thread.start()
     thread.join(PROMPT)
     assert outcomes in (["returned", "went on"], ["raised", "went on"])
+
+
+TRACED = """
+import sys
+from core.queue.worker.soft_timeout import SoftTimeout, ThreadCall
+
+def trace(*_):
+    return trace
+
+sys.settrace(trace)
+call = ThreadCall(lambda: call.interrupt())
+try:
+    call()
+except SoftTimeout:
+    pass
+for _ in range(1000):
+    (lambda: None)()
+"""
+
+
+def test_one_that_was_taken_back_does_not_stop_a_traced_program() -> None:
+    """As debuggers and coverage tools trace it: Python 3.11 looks for what is on its way before each call."""
+    subprocess.run([sys.executable, "-c", TRACED], check=True, timeout=PROMPT)
