@@ -772,8 +772,8 @@ async def test_the_first_signal_after_max_time_still_leaves_the_grace(workshop: 
     assert len(workshop.of(JobCompleted)) == 1
 
 
-@pytest.mark.parametrize("verb", ["fetch", "stage", "rescue", "renew"])
-async def test_an_unforeseen_error_of_the_store_ends_no_service(workshop: Workshop, verb: str) -> None:
+@pytest.mark.parametrize(("verb", "lease"), [("fetch", 15), ("stage", 15), ("rescue", 1.5), ("renew", 3)])
+async def test_an_unforeseen_error_of_the_store_ends_no_service(workshop: Workshop, verb: str, lease: float) -> None:
     original, calls, again = getattr(workshop.driver, verb), 0, asyncio.Event()
 
     async def unforeseen(*args: Any) -> Any:
@@ -785,7 +785,7 @@ async def test_an_unforeseen_error_of_the_store_ends_no_service(workshop: Worksh
         return await original(*args)
 
     setattr(workshop.driver, verb, unforeseen)
-    _, task = workshop.start(lease=0.15)
+    _, task = workshop.start(lease=lease)
     await workshop.dispatch(Waits())
     await _started()
     await asyncio.wait_for(again.wait(), PROMPT)
