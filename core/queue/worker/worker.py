@@ -21,7 +21,7 @@ from core.queue.worker.options import WorkerOptions
 from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released, Retry
 from core.queue.worker.producer import Producer
 from core.queue.worker.rescuer import Rescuer
-from core.tasks import end_tasks, first_of
+from core.tasks import end_tasks, first_of, start_task
 
 _log = logging.getLogger("routemq.queue.worker")
 
@@ -122,11 +122,15 @@ class Worker:
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, fetched: FetchedJob) -> None:
-        self._heartbeat.hold(fetched.lease)
-        task = asyncio.create_task(self._executor.execute(fetched), name=f"job-{fetched.job_id}")
-        self._running[fetched.lease] = task
+        lease, started = fetched.lease, time.monotonic()
+        self._heartbeat.hold(lease)
+        task = start_task(self._executor.execute(fetched), f"job-{fetched.job_id}")
+        self._running[lease] = task
         self._all_recorded.clear()
-        task.add_done_callback(partial(self._ended, fetched, time.monotonic()))
+        if task.done():
+            self._ended(fetched, started, task)
+        else:
+            task.add_done_callback(partial(self._ended, fetched, started))
 
     def _ended(self, fetched: FetchedJob, started: float, task: asyncio.Task[Outcome]) -> None:
         ended = Ended(fetched, _outcome_of(task), time.monotonic() - started)
@@ -151,7 +155,7 @@ class Worker:
         if task is None or task.done():  # ended while the heartbeat was under way: its outcome is being recorded
             return
         _log.warning("lost the lease of job %s; it is cancelled here, as another worker may run it", lease.job_id)
-        task.cancel()
+        self._executor.stop(lease, task)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -159,8 +163,8 @@ class Worker:
         """Let running jobs end; once a stop was asked for, only within the grace."""
         if self._running:
             await first_of(self._all_recorded.wait(), self._at_once.wait(), self._grace_over())
-        for task in self._running.values():
-            task.cancel()
+        for lease, task in self._running.items():
+            self._executor.stop(lease, task)
         self._completer.cut_hooks_short()
         try:
             async with asyncio.timeout(LAST_WORDS):
