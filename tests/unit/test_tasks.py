@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from core import tasks
-from core.tasks import end_tasks, first_of, is_being_cancelled, unless
+from core.tasks import (
+    cancel_for_stop,
+    end_tasks,
+    first_of,
+    forget_cancellation,
+    is_being_cancelled,
+    is_cancelled_for_stop,
+    unless,
+)
 
 
 class Waiting:
@@ -178,3 +187,32 @@ async def test_a_cancellation_of_ones_own_is_told_from_that_by_others() -> None:
     await asyncio.sleep(0)
     task.cancel()
     assert await task
+
+
+async def test_a_cancellation_for_a_stop_is_told_from_any_other() -> None:
+    async def look() -> bool:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return is_cancelled_for_stop()
+        return False
+
+    ours, anothers = asyncio.create_task(look()), asyncio.create_task(look())
+    await asyncio.sleep(0)
+    cancel_for_stop(ours)
+    anothers.cancel()
+    assert (await ours, await anothers) == (True, False)
+
+
+async def test_a_cancellation_can_be_forgotten() -> None:
+    async def cancelled_twice() -> int:
+        task = asyncio.current_task()
+        assert task
+        for _ in range(2):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        forget_cancellation()
+        return task.cancelling()
+
+    assert await asyncio.create_task(cancelled_twice()) == 0
