@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -107,15 +108,20 @@ class QueueManager:
         _open.append(self)
 
     async def close(self) -> None:
-        """Write what waits, and give back the drivers."""
+        """Write what waits, and give back the drivers, each whatever the closing of another raises."""
         if self in _open:
             _open.remove(self)
-        for commit in self._commits.values():
-            await commit.flush()
-        for driver in self._drivers.values():
-            await driver.close()
-        self._drivers.clear()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._close_drivers)
+            for commit in self._commits.values():
+                closing.push_async_callback(commit.flush)
+
+    async def _close_drivers(self) -> None:
         self._commits.clear()
+        async with AsyncExitStack() as closing:
+            while self._drivers:
+                _, driver = self._drivers.popitem()
+                closing.push_async_callback(driver.close)
 
     def _commit(self) -> GroupCommit:
         name = self.options.connection

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -374,6 +375,23 @@ async def test_close_writes_what_waits_and_closes_the_drivers_it_opened(driver: 
     await asyncio.gather(*tasks)
     with pytest.raises(NotRunningError):
         current()
+
+
+async def test_a_driver_that_cannot_be_closed_leaves_no_other_open() -> None:
+    class Stuck(CountingDriver):
+        async def close(self) -> None:
+            await super().close()
+            raise OSError(f"{self.connection} does not close")
+
+    drivers = {"first": Stuck(), "second": CountingDriver(), "third": Stuck()}
+    manager = QueueManager({name: partial(drivers.__getitem__, name) for name in drivers})
+    for name in drivers:
+        manager.driver(name)
+    with pytest.raises(OSError, match="does not close"):
+        await manager.close()
+    assert [len(driver.closed_with) for driver in drivers.values()] == [1, 1, 1]
+    await manager.close()
+    assert [len(driver.closed_with) for driver in drivers.values()] == [1, 1, 1]
 
 
 async def test_closing_twice_and_closing_what_was_never_opened_changes_nothing(driver: CountingDriver) -> None:
