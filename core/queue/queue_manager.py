@@ -71,15 +71,28 @@ class QueueManager:
     async def bulk(self, jobs: Sequence[Job], *, queue: str | None = None, delay: float | timedelta = 0) -> list[str]:
         """Store many jobs, one write per chunk; returns their ids in order.
 
-        All of them are checked before the first is stored.
+        All of them are checked before the first is stored. Where the store refuses a chunk or is gone, those of the
+        chunks before are stored and have their `job_id`; a note on the error says how many.
         """
-        jobs = list(jobs)
-        prepared = [self._prepare(job, queue, _seconds(delay)) for job in jobs]
-        for chunk in chunks(prepared, lambda each: len(each.payload)):
-            await self.driver().push(chunk)
-        for job, new in zip(jobs, prepared, strict=True):
+        seconds = _seconds(delay)
+        prepared = [(job, self._prepare(job, queue, seconds)) for job in jobs]
+        stored = 0
+        try:
+            for chunk in chunks(prepared, lambda each: len(each[1].payload)):
+                await self._push_chunk(chunk)
+                stored += len(chunk)
+        except Exception as error:
+            error.add_note(
+                f"Of the {len(prepared)} jobs given to bulk(), the first {stored} are stored, and have a job_id; "
+                "the store did not confirm the others."
+            )
+            raise
+        return [new.job_id for _, new in prepared]
+
+    async def _push_chunk(self, chunk: Sequence[tuple[Job, NewJob]]) -> None:
+        await self.driver().push([new for _, new in chunk])
+        for job, new in chunk:
             self._stored(job, new)
-        return [new.job_id for new in prepared]
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────
 

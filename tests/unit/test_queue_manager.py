@@ -64,10 +64,12 @@ class CountingDriver(MemoryDriver):
         self.pushes: list[list[NewJob]] = []
         self.closed_with: list[int] = []
         self.down = False
+        self.down_after = 1_000_000
+        """Pushes."""
 
     async def push(self, jobs: Sequence[NewJob]) -> None:
         self.pushes.append(list(jobs))
-        if self.down:
+        if self.down or len(self.pushes) > self.down_after:
             raise QueueUnavailableError("Redis at here:1 does not answer.")
         await super().push(jobs)
 
@@ -296,6 +298,25 @@ async def test_bulk_stores_nothing_when_one_job_cannot_be(manager: QueueManager,
     with pytest.raises(DispatchError):
         await queue.bulk([SendEmail(), unfit()])
     assert driver.pushes == []
+
+
+@pytest.mark.parametrize(("chunks", "stored"), [(0, 0), (2, 80)])
+async def test_bulk_cut_short_tells_of_what_is_stored(
+    driver: CountingDriver, monkeypatch: pytest.MonkeyPatch, chunks: int, stored: int
+) -> None:
+    monkeypatch.setattr(group_commit, "CHUNK_JOBS", 40)
+    events, told = Events(), list[JobsDispatched]()
+    events.subscribe(JobsDispatched, told.append)
+    manager = QueueManager({"memory": lambda: driver}, DispatchOptions("memory"), events=events)
+    driver.down_after = chunks
+    jobs = [SendEmail() for _ in range(100)]
+    with pytest.raises(QueueUnavailableError, match="here:1") as caught:
+        await manager.bulk(jobs)
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"Of the 100 jobs given to bulk(), the first {stored} are stored, and have a job_id;")
+    ids = [job.job_id for job in await fetched(driver, "emails")]
+    assert [vars(job).get("job_id") for job in jobs] == ids + [None] * (100 - stored)
+    assert sum(event.count for event in told) == stored
 
 
 async def test_bulk_goes_to_the_queue_that_is_given(manager: QueueManager) -> None:
