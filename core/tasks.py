@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
+
+T = TypeVar("T")
 
 _INSIST_AFTER = 0.1
 """Seconds."""
+
+
+def start_task(coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """A task that takes its first step at once, where Python has that (3.12): it may be done when this returns."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+    return loop.create_task(coroutine, name=name)
 
 
 async def first_of(*awaitables: Awaitable[object]) -> None:

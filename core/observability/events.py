@@ -9,65 +9,58 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 _log = logging.getLogger("routemq.events")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """The root of all events."""
 
 
 # ── MQTT ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerConnected(Event):
+class BrokerConnected(Event, frozen=True):
     address: str
     client_id: str
     session_present: bool
     subscriptions: int
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerLost(Event):
+class BrokerLost(Event, frozen=True):
     address: str
     client_id: str
     reason: str
     retry_in: float  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionRefused(Event):
+class SubscriptionRefused(Event, frozen=True):
     topic_filter: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class MessageReceived(Event):
+class MessageReceived(Event, frozen=True):
     topic: str
     size: int  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MessageHandled(Event):
+class MessageHandled(Event, frozen=True):
     topic: str
     route: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRetried(Event):
+class MessageRetried(Event, frozen=True):
     topic: str
     attempt: int
     exception: BaseException
     retry_in: float  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class MessageFailed(Event):
+class MessageFailed(Event, frozen=True):
     """A message was given up and its record stored in failed_jobs."""
 
     topic: str
@@ -75,8 +68,7 @@ class MessageFailed(Event):
     exception: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class MessageDropped(Event):
+class MessageDropped(Event, frozen=True):
     """A message was left out on purpose, as its route's middleware asks for."""
 
     topic: str
@@ -86,61 +78,51 @@ class MessageDropped(Event):
 # ── Jobs ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class JobEvent(Event):
+class JobEvent(Event, frozen=True):
     job_id: str
     job: str  # the name of its class
     queue: str
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobStarted(JobEvent):
+class JobStarted(JobEvent, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class JobCompleted(JobEvent):
+class JobCompleted(JobEvent, frozen=True):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class JobRetried(JobEvent):
+class JobRetried(JobEvent, frozen=True):
     seconds: float
     exception: BaseException
     retry_in: float  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class JobFailed(JobEvent):
+class JobFailed(JobEvent, frozen=True):
     seconds: float
     exception: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class JobReleased(JobEvent):
+class JobReleased(JobEvent, frozen=True):
     """A running job was handed back, as its worker stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseLost(JobEvent):
+class LeaseLost(JobEvent, frozen=True):
     """An outcome came too late: somebody else holds the job by now, and nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class HookFailed(JobEvent):
+class HookFailed(JobEvent, frozen=True):
     """A job's `failed()` raised; its row in failed_jobs stands all the same."""
 
     exception: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class JobsRescued(Event):
+class JobsRescued(Event, frozen=True):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobsDispatched(Event):
+class JobsDispatched(Event, frozen=True):
     queue: str
     count: int
 
@@ -148,8 +130,7 @@ class JobsDispatched(Event):
 # ── Processes ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class StoreLost(Event):
+class StoreLost(Event, frozen=True):
     """A server that we need cannot be reached; whoever emits this tries again."""
 
     what: str
@@ -157,27 +138,23 @@ class StoreLost(Event):
     retry_in: float  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class StoreBack(Event):
+class StoreBack(Event, frozen=True):
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStarted(Event):
+class ProcessStarted(Event, frozen=True):
     name: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessReplaced(Event):
+class ProcessReplaced(Event, frozen=True):
     """A process ended as it was told to (--max-jobs, --memory); another takes its place."""
 
     name: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessDied(Event):
+class ProcessDied(Event, frozen=True):
     name: str
     pid: int
     exit_code: int

@@ -36,9 +36,14 @@ class _Version(msgspec.Struct):
     v: int
 
 
+class _Name(msgspec.Struct):
+    job: str
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
 _version_decoder = msgspec.json.Decoder(_Version)
+_name_decoder = msgspec.json.Decoder(_Name)
 
 
 def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
@@ -59,17 +64,20 @@ def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
 
 def read_envelope(payload: bytes) -> Envelope:
     """Read a payload. Raises EnvelopeError, or EnvelopeVersionError if a newer RouteMQ wrote it."""
-    _check_version(payload)
     try:
-        return _decoder.decode(payload)
+        envelope = _decoder.decode(payload)
     except (msgspec.MsgspecError, ValueError) as error:
+        _check_version(_version_of(payload))  # that it is newer explains it better
         raise EnvelopeError(f"The payload is no whole envelope: {error}.") from error
+    _check_version(envelope.v)
+    return envelope
 
 
 def load_job(envelope: Envelope, registry: JobRegistry) -> Job:
     """The job in an envelope. Raises UnknownJobError, or EnvelopeError if its values do not fit the class."""
     job = decode_data(registry.find(envelope.job), bytes(envelope.data))
-    vars(job).update({name: envelope.options[name] for name in OPTIONS if name in envelope.options})
+    if envelope.options:
+        vars(job).update({name: envelope.options[name] for name in OPTIONS if name in envelope.options})
     job.job_id = envelope.id
     return job
 
@@ -77,16 +85,19 @@ def load_job(envelope: Envelope, registry: JobRegistry) -> Job:
 def job_of(payload: bytes) -> str:
     """The class name in a payload, or "" where it cannot be told."""
     try:
-        return _decoder.decode(payload).job
+        return _name_decoder.decode(payload).job
     except (msgspec.MsgspecError, ValueError):
         return ""
 
 
-def _check_version(payload: bytes) -> None:
+def _version_of(payload: bytes) -> int:
     try:
-        version = _version_decoder.decode(payload).v
+        return _version_decoder.decode(payload).v
     except (msgspec.MsgspecError, ValueError) as error:
         raise EnvelopeError(f"The payload is no envelope: {error}.") from error
+
+
+def _check_version(version: int) -> None:
     if version > VERSION:
         raise EnvelopeVersionError(
             f"The payload has envelope version {version}; this RouteMQ reads versions up to {VERSION}. "

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
+from msgspec.structs import replace
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -119,6 +119,12 @@ class DatabaseDriver:
         rescued = {queue: await self._rescue(queue) for queue in queues}
         self._channel.announce(queue for queue, count in rescued.items() if count)
         return sum(rescued.values())
+
+    async def is_idle(self, queues: Sequence[str]) -> bool:
+        for queue in queues:
+            if await self._read(partial(self._statements.is_busy, queue=queue)):
+                return False
+        return True
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         return self._channel.wake_up(queues)

@@ -13,9 +13,11 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import heappop, heappush
+
+from msgspec.structs import replace
 
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
@@ -87,6 +89,10 @@ class MemoryDriver:
         rescued = {name: self._queue(name).rescue() for name in queues}
         self._wake({name for name, count in rescued.items() if count})
         return sum(rescued.values())
+
+    async def is_idle(self, queues: Sequence[str]) -> bool:
+        stats = [self._queue(name).stats(0) for name in queues]
+        return not any(each.available or each.executing for each in stats)
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         wake_up = MemoryWakeUp(queues, self._wake_ups.discard)

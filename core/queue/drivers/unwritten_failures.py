@@ -17,11 +17,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import replace
 from hashlib import sha1
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from core.errors import SchemaOutdatedError, UnavailableError

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
+from msgspec import Struct
+
+from core.errors import UnavailableError
 from core.job import Job
 from core.observability.events import (
     Event,
@@ -26,7 +29,7 @@ from core.observability.events import (
 from core.queue import state
 from core.queue.driver import Driver
 from core.queue.envelope import job_of
-from core.queue.state import FailedJob, Failure, FetchedJob, Lease
+from core.queue.state import Failure, FetchedJob, Lease
 from core.queue.traceback_text import traceback_text
 from core.queue.worker.outcome import Completed, Failed, Outcome, Released, Retry
 from core.queue.worker.until_reached import until_reached
@@ -36,8 +39,7 @@ _log = logging.getLogger("routemq.queue.worker")
 Kind_co = TypeVar("Kind_co", bound=Outcome, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended(Generic[Kind_co]):
+class Ended(Struct, Generic[Kind_co], frozen=True):
     """A try that ended, with what it took."""
 
     fetched: FetchedJob
@@ -85,31 +87,39 @@ class Completer:
 
     async def _write(self, batch: Sequence[Ended[Outcome]]) -> None:
         """One driver call per kind of outcome."""
-        driver = self._driver
-        await self._tell(_of(Completed, batch), lambda mine: driver.complete([_lease(each) for each in mine]))
-        await self._tell(_of(Retry, batch), lambda mine: driver.retry([_retry(each) for each in mine]))
-        await self._tell(_of(Failed, batch), self._fail)
-        await self._tell(_of(Released, batch), lambda mine: driver.release([_lease(each) for each in mine]))
-
-    async def _fail(self, batch: Sequence[Ended[Failed]]) -> AbstractSet[str]:
-        """A job that is no longer ours, and yet has this very row, was failed by a call whose answer got lost."""
-        failures = [(_lease(each), _failure(each)) for each in batch]
-        stale = await self._driver.fail(failures)
-        rows = {job_id: await self._driver.failures.find(job_id) for job_id in stale}
-        known = {failure.job_id for _, failure in failures if _is_row_of(failure, rows.get(failure.job_id))}
-        return stale - known
+        driver, kinds = self._driver, _by_kind(batch)
+        await self._tell(kinds[Completed], lambda mine: driver.complete([_lease(each) for each in mine]))
+        await self._tell(kinds[Retry], lambda mine: driver.retry([_retry(each) for each in mine]))
+        await self._tell(kinds[Failed], lambda mine: driver.fail([(_lease(each), _failure(each)) for each in mine]))
+        await self._tell(kinds[Released], lambda mine: driver.release([_lease(each) for each in mine]))
 
     async def _tell(self, batch: Sequence[Ended[Kind_co]], verb: Verb[Kind_co]) -> None:
         """Tell the driver until it answers: once work is done, to forget it would be to do it twice."""
         if not batch:
             return
+        call = _Counted(lambda: verb(batch))
         try:
-            stale = await until_reached(lambda: verb(batch), self._events)
+            stale = await until_reached(call, self._events)
         except Exception:
             await self._tell_singly(batch, verb)
         else:
             for ended in batch:
-                self._report(ended, is_stale=ended.fetched.job_id in stale)
+                is_stale = ended.fetched.job_id in stale and not await self._was_told(ended, call.count)
+                self._report(ended, is_stale=is_stale)
+
+    async def _was_told(self, ended: Ended[Outcome], calls: int) -> bool:
+        """Whether a job that is no longer ours was ended by an earlier call of this, whose answer got lost.
+
+        A failure is known by its row, and the row by the number of the try. Of the others nothing is left to look
+        at: they are taken at their word, as a mistake is one line in the log.
+        """
+        if not isinstance(ended.outcome, Failed):
+            return calls > 1
+        try:
+            row = await self._driver.failures.find(ended.fetched.job_id)
+        except UnavailableError:
+            return False
+        return row is not None and row.attempts == ended.fetched.attempts
 
     async def _tell_singly(self, batch: Sequence[Ended[Kind_co]], verb: Verb[Kind_co]) -> None:
         """The store refused a batch: only the culprit is to suffer. Its job runs again, as often as it may."""
@@ -145,12 +155,23 @@ def _has_hook(job: Job | None) -> bool:
     return job is not None and type(job).failed is not Job.failed
 
 
-def _is_row_of(failure: Failure, row: FailedJob | None) -> bool:
-    return row is not None and (row.attempts, row.exception) == (failure.attempts, failure.exception)
+class _Counted:
+    """A call that counts how often it was made."""
+
+    def __init__(self, call: Callable[[], Awaitable[AbstractSet[str]]]) -> None:
+        self._call = call
+        self.count = 0
+
+    def __call__(self) -> Awaitable[AbstractSet[str]]:
+        self.count += 1
+        return self._call()
 
 
-def _of(kind: type[Kind_co], batch: Sequence[Ended[Outcome]]) -> list[Ended[Kind_co]]:
-    return [cast("Ended[Kind_co]", each) for each in batch if isinstance(each.outcome, kind)]
+def _by_kind(batch: Sequence[Ended[Outcome]]) -> dict[type[Outcome], list[Ended[Any]]]:
+    kinds: dict[type[Outcome], list[Ended[Any]]] = defaultdict(list)
+    for ended in batch:
+        kinds[type(ended.outcome)].append(ended)
+    return kinds
 
 
 def _lease(ended: Ended[Outcome]) -> Lease:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 from core.errors import EnvelopeError, JobError, JobProcessRaisedError, MaxTriesExceededError
@@ -14,13 +14,13 @@ from core.observability.events import Events, JobStarted
 from core.queue.envelope import job_of, load_job, read_envelope
 from core.queue.registry import JobRegistry
 from core.queue.state import FetchedJob, Lease
+from core.queue.worker.first_step import begin
 from core.queue.worker.limits import LimitRules, Limits, timed_out
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
 from core.queue.worker.process_pool import ProcessPool
 from core.queue.worker.retry import decide
 from core.queue.worker.soft_timeout import run_coroutine
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
-from core.tasks import is_being_cancelled
 
 UsersCall: TypeAlias = Callable[[], Awaitable[None] | None]
 
@@ -29,11 +29,7 @@ HOOK_TIMEOUT = 60.0
 
 
 class Executor:
-    """Load, check the tries, run within the timeout, and turn whatever happened into an outcome.
-
-    Cancel the task that runs `execute` to stop a job early: a coroutine is cancelled, a child process killed,
-    and its job Released; a thread cannot be stopped, so its job is Abandoned.
-    """
+    """Load, check the tries, run within the timeout, and turn whatever happened into an outcome."""
 
     def __init__(
         self, registry: JobRegistry, rules: LimitRules, *, processes: ProcessPool, threads: int = 16, events: Events
@@ -43,6 +39,17 @@ class Executor:
         self._events = events
         self._processes = processes
         self._threads = ThreadRunner(threads)
+        self._stopped: set[Lease] = set()
+
+    def stop(self, lease: Lease, task: asyncio.Task[Outcome]) -> None:
+        """Stop a job early, whose `execute` runs in `task`: a coroutine is cancelled, a child process killed, and
+        its job Released; a thread cannot be stopped, so its job is Abandoned.
+
+        Noted here, as a cancellation alone may be the job's own doing: that is a failed try.
+        """
+        self._stopped.add(lease)
+        task.add_done_callback(lambda _: self._stopped.discard(lease))
+        task.cancel()
 
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
@@ -72,7 +79,7 @@ class Executor:
         try:
             await self._run(fetched, job, limits)
         except BaseException as error:  # a job may raise whatever it likes, and must not take its worker along
-            if is_being_cancelled():
+            if fetched.lease in self._stopped:
                 return Abandoned() if fetched.lease in self._threads.running else Released()
             return decide(job, as_exception(error), job.attempts, limits)
         return Completed()
@@ -106,6 +113,8 @@ def load(fetched: FetchedJob, registry: JobRegistry) -> Job:
 
 def awaitable_of(result: Any, job: Job) -> Awaitable[Any] | None:
     """What a `handle` or `failed` has returned, where that is something to await."""
+    if inspect.iscoroutine(result):
+        return result
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError(f"{job_name(type(job))}: a handle() or failed() with `yield` in it does not run; take it out.")
     return result if inspect.isawaitable(result) else None
@@ -122,11 +131,15 @@ def as_exception(error: BaseException) -> Exception:
     return wrapped
 
 
-async def _within(timeout: float, running: Awaitable[None], job: Job) -> None:
-    scope = asyncio.timeout(timeout or None)
+async def _within(timeout: float, running: Coroutine[Any, Any, None], job: Job) -> None:
+    until = asyncio.get_running_loop().time() + timeout if timeout else None
+    rest = begin(running)
+    if rest is None:
+        return
+    scope = asyncio.timeout_at(until)
     try:
         async with scope:
-            await running
+            await rest
     except TimeoutError:
         if not scope.expired():
             raise  # the job's own
@@ -135,7 +148,11 @@ async def _within(timeout: float, running: Awaitable[None], job: Job) -> None:
 
 
 def is_coroutine_function(call: UsersCall) -> bool:
-    return inspect.iscoroutinefunction(call.func if isinstance(call, partial) else call)
+    method = call.func if isinstance(call, partial) else call
+    return _is_coroutine_function(getattr(method, "__func__", method))
+
+
+_is_coroutine_function = lru_cache(inspect.iscoroutinefunction)  # asked for each job, of few functions
 
 
 def _used_up(fetched: FetchedJob, limits: Limits) -> MaxTriesExceededError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from core.errors import JobTimeoutError
 from core.job import Job, job_name
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     max_tries: int
     retry_after: float  # seconds
     timeout: float  # seconds; 0 for no limit

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from core.job import Job
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """The job is done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """The try failed; another follows after `delay` seconds."""
 
     exception: Exception
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The job is given up."""
 
     exception: Exception
@@ -30,13 +28,11 @@ class Failed:
     """Whose `failed()` is to be called; None where the payload could not be loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """The worker stops before the job ended: it goes back, the try uncounted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+class Abandoned(Struct, frozen=True):
     """The job's thread still runs when the worker ends, or its lease is lost: nothing may be reported.
 
     Nobody else gets the job before its lease runs out, so it never runs beside itself.

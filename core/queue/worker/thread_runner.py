@@ -39,10 +39,10 @@ class ThreadRunner:
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
         running.add_done_callback(partial(self._ended, key))
         with work.interrupted_after(soft_timeout):
-            done, _ = await asyncio.wait({running}, timeout=timeout or None)
-        if not done:
+            await _wait(running, timeout)
+        if not running.done():
             _log.warning("%s runs in a thread beyond its %g s; its slot is held until it returns", key, timeout)
-            await asyncio.wait({running})
+            await _wait(running)
             raise OverranError
         return running.result()
 
@@ -54,3 +54,12 @@ class ThreadRunner:
         self._free.release()
         if not running.cancelled():
             running.exception()  # looked at, so that an abandoned one is not reported as unseen
+
+
+async def _wait(running: asyncio.Future[Any], timeout: float = 0.0) -> None:
+    """At most `timeout` seconds (0: no limit). A cancellation that comes when the call is done comes too late."""
+    try:
+        await asyncio.wait({running}, timeout=timeout or None)
+    except asyncio.CancelledError:
+        if not running.done():
+            raise

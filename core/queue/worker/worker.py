@@ -21,7 +21,7 @@ from core.queue.worker.options import WorkerOptions
 from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released, Retry
 from core.queue.worker.producer import Producer
 from core.queue.worker.rescuer import Rescuer
-from core.tasks import end_tasks, first_of
+from core.tasks import end_tasks, first_of, start_task
 
 _log = logging.getLogger("routemq.queue.worker")
 
@@ -91,8 +91,7 @@ class Worker:
             services = [group.create_task(service(), name=name) for name, service in self._services().items()]
             self._producing = group.create_task(self._producer.run(), name="producer")
             await first_of(self._stopping.wait(), asyncio.wait({self._producing}))
-            await end_tasks(self._producing)
-            await self._drain()
+            await self._drain(self._producing)
             await end_tasks(*services)
         await self._executor.close()
 
@@ -122,11 +121,15 @@ class Worker:
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, fetched: FetchedJob) -> None:
-        self._heartbeat.hold(fetched.lease)
-        task = asyncio.create_task(self._executor.execute(fetched), name=f"job-{fetched.job_id}")
-        self._running[fetched.lease] = task
+        lease, started = fetched.lease, time.monotonic()
+        self._heartbeat.hold(lease)
+        task = start_task(self._executor.execute(fetched), f"job-{fetched.job_id}")
+        self._running[lease] = task
         self._all_recorded.clear()
-        task.add_done_callback(partial(self._ended, fetched, time.monotonic()))
+        if task.done():
+            self._ended(fetched, started, task)
+        else:
+            task.add_done_callback(partial(self._ended, fetched, started))
 
     def _ended(self, fetched: FetchedJob, started: float, task: asyncio.Task[Outcome]) -> None:
         ended = Ended(fetched, _outcome_of(task), time.monotonic() - started)
@@ -151,16 +154,17 @@ class Worker:
         if task is None or task.done():  # ended while the heartbeat was under way: its outcome is being recorded
             return
         _log.warning("lost the lease of job %s; it is cancelled here, as another worker may run it", lease.job_id)
-        task.cancel()
+        self._executor.stop(lease, task)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def _drain(self) -> None:
-        """Let running jobs end; once a stop was asked for, only within the grace."""
-        if self._running:
-            await first_of(self._all_recorded.wait(), self._at_once.wait(), self._grace_over())
-        for task in self._running.values():
-            task.cancel()
+    async def _drain(self, producing: asyncio.Task[None]) -> None:
+        """Let the last fetch and the running jobs end; once a stop was asked for, only within the grace."""
+        await first_of(self._all_ended(producing), self._at_once.wait(), self._grace_over())
+        self._producer.abandon()
+        await end_tasks(producing)
+        for lease, task in self._running.items():
+            self._executor.stop(lease, task)
         self._completer.cut_hooks_short()
         try:
             async with asyncio.timeout(LAST_WORDS):
@@ -169,9 +173,15 @@ class Worker:
         except TimeoutError:
             _log.error("%d jobs could not be handed back; they run again after their leases", len(self._running))
 
+    async def _all_ended(self, producing: asyncio.Task[None]) -> None:
+        await end_tasks(producing)
+        if self._running:
+            await self._all_recorded.wait()
+
     async def _grace_over(self) -> None:
         await self._stopping.wait()
-        _log.info("letting %d jobs end, for %g s at most", len(self._running), self._options.grace)
+        if self._running:
+            _log.info("letting %d jobs end, for %g s at most", len(self._running), self._options.grace)
         await asyncio.sleep(self._options.grace)
 
 
