@@ -46,12 +46,6 @@ async def unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> boo
     return False
 
 
-def is_being_cancelled() -> bool:
-    """Whether somebody cancels the current task, rather than something in it raised CancelledError by itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 _cancelled_for_stop: WeakSet[asyncio.Future[Any]] = WeakSet()
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,6 @@ from core.tasks import (
     end_tasks,
     first_of,
     forget_cancellation,
-    is_being_cancelled,
     is_cancelled_for_stop,
     unless,
 )
@@ -169,24 +166,6 @@ async def test_cancelling_the_wait_ends_the_work() -> None:
 
 
 # ── who cancelled ────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_cancellation_of_ones_own_is_told_from_that_by_others() -> None:
-    async def look(work: Coroutine[Any, Any, None]) -> bool:
-        try:
-            await work
-        except asyncio.CancelledError:
-            return is_being_cancelled()
-        return False
-
-    async def raising() -> None:
-        raise asyncio.CancelledError
-
-    assert not await look(raising())
-    task = asyncio.create_task(look(Waiting().wait()))
-    await asyncio.sleep(0)
-    task.cancel()
-    assert await task
 
 
 async def test_a_cancellation_for_a_stop_is_told_from_any_other() -> None:
