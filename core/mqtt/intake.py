@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from core.mqtt.acknowledger import Acknowledger, Arrival
 from core.mqtt.message import IncomingMessage
+from core.tasks import cancel_for_stop
 
 _log = logging.getLogger("routemq.mqtt")
 
@@ -86,7 +87,7 @@ class Intake:
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
         for task in self._running:
-            task.cancel()
+            cancel_for_stop(task)
         if self._running:
             await asyncio.wait(self._running, timeout=_CANCELLATION)
 

@@ -8,6 +8,7 @@ import pytest
 from core.mqtt.acknowledger import Acknowledger
 from core.mqtt.intake import Intake
 from core.mqtt.message import IncomingMessage
+from core.tasks import is_cancelled_for_stop
 from tests.mqtt_harness import Handler
 
 
@@ -108,6 +109,24 @@ async def test_quiet_starts_no_more_handlers(bench: Bench) -> None:
     await bench.intake.drain(20)
     assert bench.handler.ended == [b"1"]
     assert not bench.intake.has_room()
+
+
+async def test_a_handler_cut_short_by_the_end_of_the_grace_can_tell_that_from_a_cancellation_of_its_own() -> None:
+    running, told = asyncio.Event(), list[bool]()
+
+    async def handle(message: IncomingMessage) -> None:
+        told.append(is_cancelled_for_stop())
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append(is_cancelled_for_stop())
+
+    intake = Intake(handle, max_messages=10, max_bytes=100, on_room=lambda: None)
+    intake.take(message(b"1", mid=1))
+    await running.wait()
+    await intake.drain(0)
+    assert told == [False, True]
 
 
 async def test_what_a_handler_sets_in_its_context_no_other_sees() -> None:
