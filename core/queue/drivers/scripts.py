@@ -18,7 +18,6 @@ from redis.exceptions import NoScriptError
 from core.errors import QueueUnavailableError
 from core.redis_client import reached
 
-
 _Ask: TypeAlias = Callable[..., Awaitable[Any]]
 
 
