@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from core.clock import Backoff, Clock, SystemClock
 from core.errors import MessageError, UnavailableError
@@ -35,8 +36,7 @@ RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int, str], 
 record is to have: the same in every attempt to store it, so that there is never a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Arrival(Struct, frozen=True):
     """What all tries of a message have in common."""
 
     at: datetime  # UTC

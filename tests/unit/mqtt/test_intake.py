@@ -142,3 +142,22 @@ async def test_what_a_handler_sets_in_its_context_no_other_sees() -> None:
         intake.take(message(payload))
     await intake.drain(20)
     assert seen == [b"", b"", b""]
+
+
+async def test_thousands_that_wait_and_need_no_second_step_are_handled_one_after_the_other() -> None:
+    handled: list[bytes] = []
+    go_on = asyncio.Event()
+
+    async def handle(incoming: IncomingMessage) -> None:
+        if incoming.payload == b"first":
+            await go_on.wait()
+        handled.append(incoming.payload)
+
+    intake = Intake(handle, max_messages=1, max_bytes=10_000, on_room=lambda: None)
+    intake.take(message(b"first"))
+    for _ in range(5000):
+        intake.take(message(b"."))
+    go_on.set()
+    async with asyncio.timeout(10):
+        while len(handled) < 5001:  # noqa: ASYNC110, each look lets one more be handled
+            await asyncio.sleep(0)
