@@ -18,7 +18,7 @@ from core.queue.worker.executor import Executor, as_exception
 from core.queue.worker.heartbeat import Heartbeat
 from core.queue.worker.memory_guard import watch_memory
 from core.queue.worker.options import WorkerOptions
-from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released, Retry
+from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released, Retry
 from core.queue.worker.producer import Producer
 from core.queue.worker.rescuer import Rescuer
 from core.tasks import cancel_for_stop, end_tasks, first_of, start_task
@@ -136,6 +136,8 @@ class Worker:
         if isinstance(ended.outcome, Abandoned):
             self._recorded(ended)
         else:
+            if isinstance(ended.outcome, Completed):  # of the others, a hook may have to run, in the job's slot
+                self._producer.slot_freed()
             self._completer.record(ended)
 
     def _recorded(self, ended: Ended[Outcome]) -> None:
@@ -144,7 +146,9 @@ class Worker:
         del self._running[lease]
         if isinstance(ended.outcome, Retry):
             self._producer.due_in(ended.outcome.delay)
-        self._producer.slot_freed()
+        if not isinstance(ended.outcome, Completed):
+            self._producer.slot_freed()
+        self._producer.recorded()
         if not self._running:
             self._all_recorded.set()
 
