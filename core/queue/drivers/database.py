@@ -181,13 +181,16 @@ class DatabaseDriver:
         return rescued
 
     async def _put_back(self, connection: AsyncConnection, failed: Sequence[FailedJob]) -> set[str]:
-        """Move rows of failed_jobs to jobs, those that are still there; returns their job ids."""
+        """Move rows of failed_jobs to jobs, those that are still there; returns their job ids.
+
+        Only what was locked is deleted: a row that was not there may have come since, of a job that failed anew.
+        """
         by_job_id = {each.job_id: each for each in failed}
-        mine = failed_jobs.c.job_id.in_(by_job_id)
-        found = set(await connection.scalars(select(failed_jobs.c.job_id).where(mine).with_for_update()))
+        wanted = select(failed_jobs.c.job_id).where(failed_jobs.c.job_id.in_(by_job_id)).with_for_update()
+        found = set(await connection.scalars(wanted))
         again = [NewJob(job_id, each.queue, each.payload) for job_id, each in by_job_id.items() if job_id in found]
         await self.push_within(connection, again)
-        await connection.execute(delete(failed_jobs).where(mine))
+        await connection.execute(delete(failed_jobs).where(failed_jobs.c.job_id.in_(found)))
         return found
 
     async def _apply(self, statement: Ending[Item], items: Sequence[Item]) -> set[str]:
