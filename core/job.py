@@ -61,10 +61,8 @@ class Job:
         fields = declared_fields(type(self))
         if fields is None:
             _refuse(self, values)
-            return
-        _refuse(self, values.keys() - set(fields.__struct_fields__))
-        for name, value in msgspec.structs.asdict(_fill(self, fields, values)).items():
-            setattr(self, name, value)
+        else:
+            vars(self).update(msgspec.structs.asdict(_fill(self, fields, values)))
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -138,6 +136,7 @@ def _fill(job: Job, fields: type[msgspec.Struct], values: dict[str, Any]) -> msg
     try:
         return fields(**values)
     except TypeError as error:
+        _refuse(job, values.keys() - set(fields.__struct_fields__))
         raise TypeError(f"{type(job).__name__}: {error}") from None
 
 

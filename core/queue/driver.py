@@ -121,6 +121,9 @@ class Driver(Protocol):
         Also finishes what a process left half done when it died (failures not yet in failed_jobs).
         """
 
+    async def is_idle(self, queues: Sequence[str]) -> bool:
+        """Whether no job of these queues is available or executing. Counts nothing."""
+
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         """A wake-up for these queues; falls back to the timeout where the store has no channel."""
 

@@ -21,6 +21,8 @@ from core.queue.registry import JobRegistry
 
 VERSION = 1
 
+_OPTIONS = frozenset(OPTIONS)
+
 
 class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     v: int
@@ -49,6 +51,7 @@ _name_decoder = msgspec.json.Decoder(_Name)
 def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
     """A job as a payload. Raises DispatchError where something of it cannot be stored."""
     own = vars(job)
+    options = [] if _OPTIONS.isdisjoint(own) else [name for name in OPTIONS if name in own]
     return _encoder.encode(
         Envelope(
             v=VERSION,
@@ -57,7 +60,7 @@ def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
             queue=queue,
             dispatched_at=now,
             data=msgspec.Raw(encode_data(job)),
-            options={name: _checked_option(job, name, own[name]) for name in OPTIONS if name in own},
+            options={name: _checked_option(job, name, own[name]) for name in options},
         )
     )
 

@@ -7,6 +7,7 @@ something open (`Any`, a bare `dict`), and every plain attribute, is written by 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -51,10 +52,24 @@ class _Codec:
     open_types: dict[str, Any]
     """Fields that plain_values writes, with their types."""
     decoder: msgspec.json.Decoder[Any]
+    expected: dict[str, frozenset[type]] | None
+    """Where each field is a number, text or the like: the types that its value may have."""
 
     def encode(self, job: Job) -> bytes:
-        _refuse_undeclared(vars(job).keys() - set(self.names))
+        own = vars(job)
+        if extra := own.keys() - self.names:
+            _refuse_undeclared(extra)
         values = {name: getattr(job, name) for name in self.names}
+        if self._is_as_expected(values) and b"null" not in (data := msgspec.json.encode(values)):
+            return data
+        return self._encode_checked(values)  # a null may stand for an infinite number
+
+    def _is_as_expected(self, values: dict[str, Any]) -> bool:
+        """Whether the values need no other check, which takes longer than all the rest: most need none."""
+        expected = self.expected
+        return expected is not None and all(type(value) in expected[name] for name, value in values.items())
+
+    def _encode_checked(self, values: dict[str, Any]) -> bytes:
         for name, kind in self.open_types.items():
             msgspec.convert(values[name], kind, dec_hook=_read_foreign)
             values[name] = plain_values.to_json(values[name])
@@ -93,7 +108,30 @@ def _make_codec(cls: type[Job]) -> _Codec | None:
     open_types = {info.name: info.type for info in infos if _leaves_open(msgspec.inspect.type_info(info.type))}
     wire = msgspec.defstruct(cls.__name__, [_wire_field(info, open_types) for info in infos], kw_only=True)
     decoder = msgspec.json.Decoder(wire, dec_hook=_read_foreign)
-    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder)
+    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder, _expected(infos))
+
+
+_PLAIN = (
+    (msgspec.inspect.IntType(), frozenset({int})),
+    (msgspec.inspect.FloatType(), frozenset({float})),
+    (msgspec.inspect.StrType(), frozenset({str})),
+    (msgspec.inspect.BoolType(), frozenset({bool})),
+    (msgspec.inspect.NoneType(), frozenset({type(None)})),
+)
+"""Types without a constraint of their own, and those of the values that JSON holds as they are."""
+
+
+def _expected(infos: Sequence[msgspec.structs.FieldInfo]) -> dict[str, frozenset[type]] | None:
+    found = {info.name: _types_of(msgspec.inspect.type_info(info.type)) for info in infos}
+    return found if all(found.values()) else None
+
+
+def _types_of(info: msgspec.inspect.Type) -> frozenset[type]:
+    """The types of values that need no other check; none where there is more to a field."""
+    if isinstance(info, msgspec.inspect.UnionType):
+        parts = [_types_of(each) for each in info.types]
+        return frozenset().union(*parts) if all(parts) else frozenset()
+    return next((types for plain, types in _PLAIN if info == plain), frozenset())
 
 
 def _wire_field(info: msgspec.structs.FieldInfo, open_types: dict[str, Any]) -> tuple[str, Any, Any]:

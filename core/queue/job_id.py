@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from threading import Lock
 
@@ -17,20 +18,29 @@ class JobIds:
     """Makes ids that grow within a process, so that those made within one millisecond sort in order, too.
 
     Two processes never make the same: a new millisecond begins at a random number, and the next id is
-    that number plus another random one (RFC 9562, section 6.2, method 2).
+    that number plus another random one (RFC 9562, section 6.2, method 2). Each process has random numbers of
+    its own: the system is asked for the seed alone, as to ask it for each id would take longer than all the rest.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._last = 0
+        self._seed()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._seed)  # a fork must not go on where its parent does
 
     def next(self) -> str:
-        fresh = (time.time_ns() // 1_000_000) << _RANDOM_BITS | int.from_bytes(os.urandom(9))
+        milliseconds = time.time_ns() // 1_000_000
         with self._lock:
-            step = 1 + int.from_bytes(os.urandom(4))
-            self._last = fresh if fresh >> _RANDOM_BITS > self._last >> _RANDOM_BITS else self._last + step
+            if milliseconds > self._last >> _RANDOM_BITS:
+                self._last = milliseconds << _RANDOM_BITS | self._random(_RANDOM_BITS)
+            else:
+                self._last += 1 + self._random(32)
             number = self._last
         return _text(number)
+
+    def _seed(self) -> None:
+        self._random = random.Random(os.urandom(32)).getrandbits
 
 
 def _text(number: int) -> str:

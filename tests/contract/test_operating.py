@@ -45,6 +45,21 @@ async def test_an_unknown_queue_holds_nothing(driver: Driver) -> None:
     assert await driver.queues() == []
 
 
+async def test_idle_is_where_nothing_is_available_or_executing(driver: Driver) -> None:
+    async def is_idle() -> bool:
+        return await driver.is_idle([QUEUE, "elsewhere"])
+
+    await driver.push(new_jobs(1, delay=LONG))
+    await failed(driver, 1)
+    assert await is_idle()
+    await driver.push(new_jobs(1, "elsewhere"))
+    assert not await is_idle()
+    (fetched,) = await driver.fetch(["elsewhere"], 1, LONG)
+    assert not await is_idle()
+    await driver.retry([Retry(fetched.lease, LONG)])
+    assert await is_idle()
+
+
 async def test_failed_rows_of_another_connection_are_not_counted(driver: Driver) -> None:
     await driver.failures.record("elsewhere", [Failure("x", QUEUE, "", b"{}", "", 1)])
     assert await driver.stats(QUEUE) == QueueStats(QUEUE)

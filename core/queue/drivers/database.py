@@ -120,6 +120,12 @@ class DatabaseDriver:
         self._channel.announce(queue for queue, count in rescued.items() if count)
         return sum(rescued.values())
 
+    async def is_idle(self, queues: Sequence[str]) -> bool:
+        for queue in queues:
+            if await self._read(partial(self._statements.is_busy, queue=queue)):
+                return False
+        return True
+
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         return self._channel.wake_up(queues)
 

@@ -90,6 +90,10 @@ class MemoryDriver:
         self._wake({name for name, count in rescued.items() if count})
         return sum(rescued.values())
 
+    async def is_idle(self, queues: Sequence[str]) -> bool:
+        stats = [self._queue(name).stats(0) for name in queues]
+        return not any(each.available or each.executing for each in stats)
+
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         wake_up = MemoryWakeUp(queues, self._wake_ups.discard)
         self._wake_ups.add(wake_up)

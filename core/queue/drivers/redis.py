@@ -112,6 +112,14 @@ class RedisDriver:
         await self._unwritten.finish(queues)
         return rescued
 
+    async def is_idle(self, queues: Sequence[str]) -> bool:
+        async with self._scripts.reached():
+            for queue in queues:
+                available = await self._client.llen(self._scripts.key(queue, "available"))
+                if available or await self._client.zcard(self._scripts.key(queue, "executing")):
+                    return False
+        return True
+
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         return RedisWakeUp(self._client, [self._scripts.channel(queue) for queue in queues])
 

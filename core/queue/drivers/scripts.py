@@ -24,26 +24,43 @@ class Scripts:
         """`prefix` is what every key begins with."""
         self._client = client
         self._prefix = prefix
+        self._filled: set[str] = set()
         self._scripts = {name: client.register_script(text) for name, text in _texts().items()}
 
     async def run(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
         """Run a script on these keys of a queue. Raises QueueUnavailableError where Redis gives no answer."""
         async with self.reached():
-            return await self._scripts[script](keys=[self.key(queue, name) for name in keys], args=args)
+            return await self._run(script, [self.key(queue, name) for name in keys], args)
 
-    async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
-        """The same, with the queue's name entered into `names` on the same way.
+    async def _run(self, script: str, named: Sequence[str], args: Sequence[Any]) -> Any:
+        registered = self._scripts[script]
+        try:
+            return await self._client.execute_command("EVALSHA", registered.sha, len(named), *named, *args)
+        except NoScriptError:  # a new server, or one whose scripts were flushed; from now on it knows this one
+            return await self._client.execute_command("EVAL", registered.script, len(named), *named, *args)
 
-        Each time, since a server that lost its data has lost the name as well; beside the script and not in it,
-        since `names` lies on another slot.
+    async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> None:
+        """The same for a script that fills a queue, and returns whether that held no job before; its name is
+        entered into `names`.
+
+        Beside the script and not in it, since `names` lies on another slot. Not where the queue held jobs already:
+        their name is there. A server that lost its data has lost the name with the jobs.
         """
+        if queue not in self._filled:
+            was_empty = await self._run_and_enter(script, queue, keys, *args)
+        elif was_empty := await self.run(script, queue, keys, *args):
+            async with self.reached():
+                await self._client.sadd(self.names, queue)
+        (self._filled.discard if was_empty else self._filled.add)(queue)
+
+    async def _run_and_enter(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
         named = [self.key(queue, name) for name in keys]
         async with self.reached(), self._client.pipeline(transaction=False) as pipeline:
             pipeline.sadd(self.names, queue)
             pipeline.evalsha(self._scripts[script].sha, len(named), *named, *args)
             entered, reply = await pipeline.execute(raise_on_error=False)  # it would put payloads into the error
             if isinstance(reply, NoScriptError):
-                reply = await self._scripts[script](keys=named, args=args)
+                reply = await self._run(script, named, args)
             for each in (entered, reply):
                 if isinstance(each, Exception):
                     raise each

@@ -15,6 +15,8 @@ from core.queue.state import FetchedJob
 from core.queue.worker.options import WorkerOptions
 from core.queue.worker.until_reached import until_answered
 
+FETCH_MOST = 1000
+"""Jobs that are asked for at once: what a driver's verb takes in one go."""
 EMPTY_CHECK_INTERVAL = 0.2
 """Seconds between looks, with --stop-when-empty, at jobs that other workers still execute."""
 
@@ -40,6 +42,7 @@ class Producer:
         self._running = 0
         self._started = 0
         self._freed = asyncio.Event()
+        self._fetching: asyncio.Future[list[FetchedJob]] | None = None
         self._sleeping: asyncio.Future[bool] | None = None
         self._stage_at = 0.0  # on the monotonic clock; 0 for at once
 
@@ -64,6 +67,11 @@ class Producer:
                 woken = await self._sleep(wake_up)
         finally:
             await wake_up.close()
+
+    def abandon(self) -> None:
+        """The worker has no more time: give up a fetch under way. What it leased is rescued after the lease."""
+        if self._fetching is not None:
+            self._fetching.cancel()
 
     def due_in(self, seconds: float) -> None:
         """A job of these queues is due in so many seconds: look then, even where that means to wake up."""
@@ -98,12 +106,13 @@ class Producer:
         while self._running >= self._options.concurrency:
             self._freed.clear()
             await self._freed.wait()
-        free = self._options.concurrency - self._running
+        free = min(self._options.concurrency - self._running, FETCH_MOST)
         budget = self._options.max_jobs
         return free if budget is None else min(free, budget - self._started)
 
     async def _fetch_once(self, wanted: int) -> int:
-        fetching = asyncio.ensure_future(self._driver.fetch(self._options.queues.next(), wanted, self._options.lease))
+        fetch = self._driver.fetch(self._options.queues.next(), wanted, self._options.lease)
+        fetching = self._fetching = asyncio.ensure_future(fetch)
         was_cancelled = False
         while not fetching.done():
             try:
@@ -132,8 +141,7 @@ class Producer:
     async def _are_queues_empty(self) -> bool:
         names = self._options.queues.names
         await self._driver.stage(names)
-        stats = [await self._driver.stats(name) for name in names]
-        return not any(each.available or each.executing for each in stats)
+        return await self._driver.is_idle(names)
 
     def _pause(self) -> float:
         """Until the next staging, at the latest --sleep seconds after the last."""

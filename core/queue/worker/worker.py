@@ -91,8 +91,7 @@ class Worker:
             services = [group.create_task(service(), name=name) for name, service in self._services().items()]
             self._producing = group.create_task(self._producer.run(), name="producer")
             await first_of(self._stopping.wait(), asyncio.wait({self._producing}))
-            await end_tasks(self._producing)
-            await self._drain()
+            await self._drain(self._producing)
             await end_tasks(*services)
         await self._executor.close()
 
@@ -159,10 +158,11 @@ class Worker:
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def _drain(self) -> None:
-        """Let running jobs end; once a stop was asked for, only within the grace."""
-        if self._running:
-            await first_of(self._all_recorded.wait(), self._at_once.wait(), self._grace_over())
+    async def _drain(self, producing: asyncio.Task[None]) -> None:
+        """Let the last fetch and the running jobs end; once a stop was asked for, only within the grace."""
+        await first_of(self._all_ended(producing), self._at_once.wait(), self._grace_over())
+        self._producer.abandon()
+        await end_tasks(producing)
         for lease, task in self._running.items():
             self._executor.stop(lease, task)
         self._completer.cut_hooks_short()
@@ -173,9 +173,15 @@ class Worker:
         except TimeoutError:
             _log.error("%d jobs could not be handed back; they run again after their leases", len(self._running))
 
+    async def _all_ended(self, producing: asyncio.Task[None]) -> None:
+        await end_tasks(producing)
+        if self._running:
+            await self._all_recorded.wait()
+
     async def _grace_over(self) -> None:
         await self._stopping.wait()
-        _log.info("letting %d jobs end, for %g s at most", len(self._running), self._options.grace)
+        if self._running:
+            _log.info("letting %d jobs end, for %g s at most", len(self._running), self._options.grace)
         await asyncio.sleep(self._options.grace)
 
 

@@ -501,6 +501,35 @@ async def test_jobs_fetched_while_the_worker_is_stopped_are_not_forgotten(worksh
     assert JOURNAL == ["in between"] and await workshop.manager.size("default") == 0
 
 
+async def test_a_fetch_that_gets_no_answer_keeps_the_worker_no_longer_than_its_grace(workshop: Workshop) -> None:
+    reached = _never_answers(workshop, "fetch")
+    worker, task = workshop.start(grace=0.01)
+    await reached.wait()
+    worker.stop()
+    await asyncio.wait_for(task, PROMPT)
+
+
+async def test_a_fetch_that_gets_no_answer_does_not_hold_up_a_second_stop(workshop: Workshop) -> None:
+    reached = _never_answers(workshop, "fetch")
+    worker, task = workshop.start(grace=3600)
+    await reached.wait()
+    worker.stop()
+    worker.stop()
+    await asyncio.wait_for(task, PROMPT)
+
+
+def _never_answers(workshop: Workshop, verb: str) -> asyncio.Event:
+    """Set once it was asked."""
+    reached = asyncio.Event()
+
+    async def silent(*_: Any) -> Any:
+        reached.set()
+        await asyncio.Event().wait()
+
+    setattr(workshop.driver, verb, silent)
+    return reached
+
+
 # ── leases ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -595,7 +624,7 @@ async def test_every_service_outlives_a_store_that_is_away(workshop: Workshop, v
         return await original(*args)
 
     setattr(workshop.driver, verb, unreliable)
-    workshop.start(lease=0.15)
+    workshop.start(lease=1.5)
     await workshop.dispatch(Waits())
     await _started()
     await workshop.until(lambda: bool(workshop.of(StoreBack)))
@@ -604,6 +633,21 @@ async def test_every_service_outlives_a_store_that_is_away(workshop: Workshop, v
 
 
 # ── what users' code may do ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_job_that_cancels_itself_has_failed(workshop: Workshop) -> None:
+    class CancelsItself(Job):
+        retry_after: float = 0
+
+        async def handle(self) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+    await workshop.dispatch(CancelsItself())
+    await workshop.work(max_tries=2)
+    assert len(workshop.of(JobStarted)) == 2 and len(workshop.of(JobFailed)) == 1
 
 
 def _quietly(function: Any) -> Any:
@@ -750,6 +794,40 @@ async def test_a_failure_whose_answer_was_lost_still_has_its_hook(workshop: Work
     assert JOURNAL[1][0] == "failed"
     assert len(workshop.of(JobFailed)) == 1
     assert not workshop.of(LeaseLost)
+
+
+async def test_a_completion_whose_answer_was_lost_is_told_as_such(workshop: Workshop, journal: list[Any]) -> None:
+    complete = workshop.driver.complete
+    lost: list[bool] = []
+
+    async def answer_lost_once(leases: Any) -> Any:
+        stale = await complete(leases)
+        if not lost:
+            lost.append(True)
+            raise QueueUnavailableError("the answer got lost")
+        return stale
+
+    workshop.driver.complete = answer_lost_once  # type: ignore[method-assign]
+    await workshop.dispatch(Note(text="once"))
+    await workshop.work()
+    assert journal == ["once"]
+    assert len(workshop.of(JobCompleted)) == 1 and not workshop.of(LeaseLost)
+
+
+async def test_a_late_failure_holds_nothing_up_while_failed_jobs_is_away(workshop: Workshop) -> None:
+    async def stale(failures: Any) -> Any:
+        return {lease.job_id for lease, _ in failures}
+
+    async def away(key: str) -> Any:
+        raise QueueUnavailableError("the database is away")
+
+    workshop.driver.fail = stale  # type: ignore[method-assign]
+    workshop.driver.failures.find = away  # type: ignore[method-assign]
+    await workshop.dispatch(Fails())
+    workshop.start(max_tries=1)
+    await workshop.until(lambda: len(workshop.of(LeaseLost)) == 1)
+    await workshop.dispatch(Note())
+    await workshop.until(lambda: len(workshop.of(JobCompleted)) == 1)
 
 
 async def test_a_retry_is_started_when_it_is_due_whatever_sleep_says(workshop: Workshop, journal: list[Any]) -> None:

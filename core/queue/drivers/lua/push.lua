@@ -4,15 +4,15 @@
 -- KEYS[3]  scheduled    zset    id by due time in ms
 -- ARGV[1]  channel on which idle workers listen
 -- ARGV[2…] id, payload, delay in ms, for each job
--- Returns how many were stored.
+-- Returns 1 where the queue held no job before, else 0.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('HLEN', KEYS[1])
 local was_empty = redis.call('LLEN', KEYS[2]) == 0
-local stored, scheduled, available = 0, 0, {}
+local scheduled, available = 0, {}
 
 for i = 2, #ARGV, 3 do
     if redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) == 1 then
-        stored = stored + 1
         local delay = tonumber(ARGV[i + 2])
         if delay > 0 then
             redis.call('ZADD', KEYS[3], now + delay, ARGV[i])
@@ -28,4 +28,4 @@ if #available > 0 then redis.call('RPUSH', KEYS[2], unpack(available)) end
 -- A worker only sleeps after it found the line empty: no need to tell of what joins a waiting line. A
 -- scheduled job is told of for the stagers, which sleep until the next one known to them is due.
 if scheduled > 0 or (#available > 0 and was_empty) then redis.call('PUBLISH', ARGV[1], '') end
-return stored
+return held == 0 and 1 or 0

@@ -6,7 +6,8 @@
 -- KEYS[4]  failed       hash    id -> the failure's record
 -- ARGV[1]  channel on which idle workers listen
 -- ARGV[2…] id, payload, for each job
--- Returns how many were put back.
+-- Returns 1 where the queue held no job before, else 0.
+local held = redis.call('HLEN', KEYS[1])
 local time = redis.call('TIME')
 local now = string.format('%.0f:', time[1] * 1000 + math.floor(time[2] / 1000))
 local mark = time[1] .. '.' .. time[2]
@@ -19,4 +20,4 @@ for i = 2, #ARGV, 2 do
     end
 end
 if count > 0 then redis.call('PUBLISH', ARGV[1], '') end
-return count
+return held == 0 and 1 or 0

@@ -96,6 +96,13 @@ SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), available_at) FROM jobs FORC
  LIMIT 1
 """
 
+# Queue, twice. Returns whether a job is executing or available.
+BUSY = """
+SELECT EXISTS (SELECT 1 FROM jobs FORCE INDEX (ix_jobs_next) WHERE queue = %s AND lease_expires_at IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM jobs FORCE INDEX (ix_jobs_next)
+                WHERE queue = %s AND lease_expires_at IS NULL AND available_at <= UTC_TIMESTAMP(6))
+"""
+
 # Queue. Returns available, scheduled, executing, retryable, and the age of the oldest in microseconds.
 STATS = """
 WITH job AS (
@@ -166,6 +173,9 @@ class MysqlStatements:
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         microseconds = await first_column(connection, NEXT_DUE, queue)
         return microseconds[0] / 1e6 if microseconds else None
+
+    async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
+        return bool((await first_column(connection, BUSY, queue, queue))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         names = [""]

@@ -101,6 +101,13 @@ SELECT extract(epoch FROM available_at - statement_timestamp())::float8 FROM job
  LIMIT 1
 """
 
+# $1 queue. Returns whether a job is executing or available.
+BUSY = """
+SELECT EXISTS (SELECT FROM jobs WHERE queue = $1 AND lease_expires_at IS NOT NULL)
+    OR EXISTS (SELECT FROM jobs
+                WHERE queue = $1 AND lease_expires_at IS NULL AND available_at <= statement_timestamp())
+"""
+
 # $1 queue. Returns available, scheduled, executing, retryable, and the age of the oldest in seconds.
 STATS = """
 WITH job AS (
@@ -165,6 +172,9 @@ class PostgresqlStatements:
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         return next(iter(await first_column(connection, NEXT_DUE, queue)), None)
+
+    async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
+        return bool((await first_column(connection, BUSY, queue))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         return await first_column(connection, QUEUES)

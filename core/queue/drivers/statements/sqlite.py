@@ -89,6 +89,12 @@ SELECT available_at FROM jobs
  LIMIT 1
 """
 
+# ? queue, queue, now. Returns whether a job is executing or available.
+BUSY = """
+SELECT EXISTS (SELECT 1 FROM jobs WHERE queue = ? AND lease_expires_at IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM jobs WHERE queue = ? AND lease_expires_at IS NULL AND available_at <= ?)
+"""
+
 # ? now, queue. Returns available, scheduled, executing, retryable, and since when the oldest is available.
 STATS = """
 WITH job AS (
@@ -150,6 +156,9 @@ class SqliteStatements:
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         due = await first_column(connection, NEXT_DUE, queue, _moment())
         return -_age(due[0]) if due else None
+
+    async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
+        return bool((await first_column(connection, BUSY, queue, queue, _moment()))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         return await first_column(connection, QUEUES)

@@ -47,6 +47,9 @@ class Statements(Protocol):
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         """Seconds until the next job of a queue that is not due yet."""
 
+    async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
+        """Whether a job of a queue is available or executing: a look or two into the index."""
+
     async def queues(self, connection: AsyncConnection) -> list[str]:
         """Names of the queues that hold a job, in any order."""
 
