@@ -6,6 +6,7 @@ row: one that ran out is still accepted, until the rescuer or another fetch has 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -18,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Answer, Database, Work
 from core.database.tables import failed_jobs, jobs
-from core.errors import QueueUnavailableError
 from core.observability.events import Events
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers.statements.statements import Statements
@@ -29,6 +29,8 @@ from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, Queu
 Item = TypeVar("Item")
 Ending = Callable[[AsyncConnection, Sequence[Item]], Awaitable[set[str]]]
 """A statement that ends tries, and returns the ids of the jobs whose lease was current."""
+
+_log = logging.getLogger("routemq.queue.database")
 
 _ROWS = 1000
 """Jobs that one statement writes at most."""
@@ -76,9 +78,10 @@ class DatabaseDriver:
             fetch = partial(self._statements.fetch, queue=queue, limit=limit - len(fetched), lease=lease, token=token)
             try:
                 fetched += await self._write(fetch)
-            except QueueUnavailableError:
+            except Exception as error:
                 if not fetched:
                     raise
+                _log.warning("this fetch ends before the queue %s: %s", queue, error)
                 break  # those of the queues before are leased, and must reach their worker
         return fetched
 
