@@ -44,17 +44,34 @@ async def _lock(connection: AsyncConnection, job_id: str) -> None:
     await connection.exec_driver_sql(f"SELECT id FROM jobs WHERE job_id = '{job_id}' FOR UPDATE NOWAIT")
 
 
+async def _fetched(driver: DatabaseDriver) -> list[Lease]:
+    """The leases of jobs "0" to "8"."""
+    if driver._database.dialect == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    await driver.push([NewJob(f"{number}", "q", b"{}") for number in range(9)])
+    return [job.lease for job in await driver.fetch(["q"], 9, 60)]
+
+
 @pytest.mark.parametrize("verb", VERBS)
 async def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
     driver: DatabaseDriver, other: DatabaseDriver, verb: str
 ) -> None:
-    if driver._database.dialect == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
-    await driver.push([NewJob(f"{number}", "q", b"{}") for number in range(9)])
-    leases = [job.lease for job in await driver.fetch(["q"], 9, 60)]
+    leases = await _fetched(driver)
     async with driver._database.transaction() as connection:
         await _lock(connection, "0")
         telling = asyncio.ensure_future(VERBS[verb](other, leases[::-1]))
         await _until_somebody_waits(driver)
         await _lock(connection, "8")
     assert await telling == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_nobody_waits_for_a_job_that_is_not_in_the_batch(
+    driver: DatabaseDriver, other: DatabaseDriver, verb: str
+) -> None:
+    """Not even in a table so small that to read all of it were the quickest."""
+    leases = await _fetched(driver)
+    async with driver._database.transaction() as connection:
+        await _lock(connection, "0")
+        async with asyncio.timeout(10):
+            assert await VERBS[verb](other, leases[1:7]) == set()
