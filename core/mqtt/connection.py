@@ -199,7 +199,8 @@ class Connection(aiomqtt.Client):
         self._loop.remove_reader(sock.fileno())
 
     def _may_read(self) -> bool:
-        if self._has_room(False):
+        # CONNACK comes first and takes up no room; handlers that hold all of it may be waiting for this connection.
+        if not self._connected.done() or self._has_room(False):
             return True
         answer_awaited = next(self._pending_calls, None) is not None
         return answer_awaited and self._has_room(True)
