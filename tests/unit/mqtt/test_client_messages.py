@@ -219,6 +219,20 @@ async def test_a_handler_may_publish_while_reading_is_paused(broker: ScriptedBro
         assert [await session.next_puback() for _ in range(50)] == list(range(1, 51))
 
 
+async def test_a_handler_may_publish_while_the_bytes_are_at_their_bound(
+    broker: ScriptedBroker, options: MqttOptions
+) -> None:
+    async with running(replace(options, max_in_flight_bytes=1000), "a", client_id="router") as it:
+        session = await broker.next_session()
+        session.publish("a", bytes(1000), mid=1)
+        session.publish("a", b"2", mid=2)
+        await it.handler.has_begun(bytes(1000))
+        async with asyncio.timeout(5):
+            await it.client.publish("reply", b"x", qos=1)
+        it.handler.release_all()
+        assert [await session.next_puback() for _ in range(2)] == [1, 2]
+
+
 async def test_stopping_lets_handlers_end_and_acknowledges_what_is_done(
     broker: ScriptedBroker, options: MqttOptions
 ) -> None:

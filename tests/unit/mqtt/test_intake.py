@@ -71,9 +71,20 @@ async def test_pitfall_06_a_message_that_is_handled_and_waits_for_its_puback_tak
     assert bench.handler.most_at_once == 2
 
 
-async def test_an_awaited_answer_does_not_lift_the_bound_on_bytes(bench: Bench) -> None:
+async def test_an_awaited_answer_lifts_the_bound_on_bytes_for_what_stands_before_it_up_to_as_much_again() -> None:
+    bench = Bench(max_messages=10)
     bench.intake.take(message(bytes(100)))
+    assert not bench.intake.has_room()
+    assert bench.intake.has_room(answer_awaited=True)
+    bench.intake.take(message(b"1" * 100))
     assert not bench.intake.has_room(answer_awaited=True)
+    await bench.handler.has_begun(bytes(100))
+    assert bench.handler.began == [bytes(100)]
+    bench.handler.release(bytes(100))
+    await bench.handler.has_begun(b"1" * 100)
+    bench.handler.release(b"1" * 100)
+    await bench.intake.drain(20)
+    assert bench.intake.has_room()
 
 
 async def test_what_waited_on_a_lost_connection_is_left_to_its_redelivery(bench: Bench) -> None:
