@@ -109,6 +109,12 @@ class Connection(aiomqtt.Client):
             self.abandon()
             raise
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker has let us in: from CONNACK on, with which messages may come already."""
+        connected = self._connected
+        return connected.done() and not connected.cancelled() and connected.exception() is None
+
     async def subscribe_all(self, subscriptions: Sequence[Subscription]) -> list[ReasonCode]:
         """Send one SUBSCRIBE, and return a reason code for each subscription. Raises aiomqtt.MqttError."""
         if not subscriptions:
