@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+from core.errors import BrokerUnavailableError
 from core.mqtt.acknowledger import Acknowledger, Arrival
 from core.mqtt.message import IncomingMessage
 from core.tasks import cancel_for_stop, start_task
@@ -132,6 +133,14 @@ def _succeeded(task: asyncio.Task[None], message: IncomingMessage) -> bool:
         return False
     error = task.exception()
     if error is not None:
-        fate = "it stays unacknowledged, and the broker will deliver it again" if message.qos else "it is lost (QoS 0)"
-        _log.error("the handler of a message on %s raised: %s", message.topic, fate, exc_info=error)
+        _report(error, message)
     return error is None
+
+
+def _report(error: BaseException, message: IncomingMessage) -> None:
+    if isinstance(error, BrokerUnavailableError) and message.qos:
+        # The loss of the connection is told elsewhere, once for all the messages that it ends.
+        _log.info("the message on %s is left to its redelivery: %s", message.topic, error)
+        return
+    fate = "it stays unacknowledged, and the broker will deliver it again" if message.qos else "it is lost (QoS 0)"
+    _log.error("the handler of a message on %s raised: %s", message.topic, fate, exc_info=error)

@@ -63,9 +63,7 @@ async def test_it_comes_back_when_the_broker_does(broker: ScriptedBroker, option
         assert it.client.is_connected
 
 
-async def test_it_comes_back_while_its_handlers_take_all_the_room(
-    broker: ScriptedBroker, options: MqttOptions
-) -> None:
+async def test_it_comes_back_while_its_handlers_take_all_the_room(broker: ScriptedBroker, options: MqttOptions) -> None:
     async with running(replace(options, max_in_flight=1, answer_timeout=2), "a", client_id="router") as it:
         session = await broker.next_session()
         await it.told.next(BrokerConnected)
