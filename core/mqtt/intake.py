@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from core.errors import BrokerUnavailableError
 from core.mqtt.acknowledger import Acknowledger, Arrival
 from core.mqtt.message import IncomingMessage
-from core.tasks import cancel_for_stop, start_task
+from core.tasks import cancel_for_stop, first_of, start_task
 
 _log = logging.getLogger("routemq.mqtt")
 
@@ -50,6 +50,8 @@ class Intake:
         self._bytes_waiting = 0
         self._bytes_running = 0
         self._quiet = False
+        self._at_once = asyncio.Event()
+        self._is_cut_short = False
         self._acknowledger = Acknowledger(send=lambda _: False, give_up=lambda: None)
 
     @property
@@ -85,13 +87,24 @@ class Intake:
         self._quiet = True
 
     async def drain(self, grace: float) -> None:
-        """Wait for the running handlers, up to `grace` seconds, then cancel those that are left."""
+        """Wait for the running handlers, up to `grace` seconds, then cancel those that are left.
+
+        Without any grace, whoever waits already waits no longer.
+        """
+        if grace <= 0:
+            self._at_once.set()
         if self._running:
-            await asyncio.wait(self._running, timeout=grace)
-        for task in self._running:
-            cancel_for_stop(task)
+            await first_of(asyncio.wait(self._running, timeout=grace), self._at_once.wait())
+        self._cut_short()
         if self._running:
             await asyncio.wait(self._running, timeout=_CANCELLATION)
+
+    def _cut_short(self) -> None:
+        """Once: cancelled again, a handler would be cut off from what it does to come to its end."""
+        if self._running and not self._is_cut_short:
+            self._is_cut_short = True
+            for task in self._running:
+                cancel_for_stop(task)
 
     def _start_waiting(self) -> None:
         while self._waiting and self._is_one_free():

@@ -140,6 +140,31 @@ async def test_a_handler_cut_short_by_the_end_of_the_grace_can_tell_that_from_a_
     assert told == [False, True]
 
 
+async def test_a_drain_without_grace_ends_the_one_that_waits_even_for_a_handler_deaf_to_its_cancellation() -> None:
+    running, go_on, told = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def deaf(message: IncomingMessage) -> None:
+        running.set()
+        while not go_on.is_set():
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                told.append("cancelled")
+
+    intake = Intake(deaf, max_messages=10, max_bytes=100, on_room=lambda: None)
+    intake.take(message(b"1", mid=1))
+    await running.wait()
+    patient = asyncio.create_task(intake.drain(20))
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(10):
+            await intake.drain(0)
+            await patient
+        assert told == ["cancelled"]
+    finally:
+        go_on.set()
+
+
 async def test_what_a_handler_sets_in_its_context_no_other_sees() -> None:
     variable: ContextVar[bytes] = ContextVar("variable", default=b"")
     seen: list[bytes] = []
