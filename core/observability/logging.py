@@ -44,8 +44,23 @@ def _traceback(event: Event, level: int) -> BaseException | None:
     return None if level < logging.ERROR or isinstance(exception, MessageError | EnvelopeError) else exception
 
 
+class _TextFormatter(logging.Formatter):
+    """Devices choose their topics: nothing in a message moves the cursor or begins a line that looks like ours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name in the standard library
+        lines = [record.message] if hasattr(record, "event") else record.message.splitlines()
+        record.message = "\n    ".join(map(_visible, lines))
+        return super().formatMessage(record)
+
+
+def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def _text_formatter() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    return _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
 
 def _json_formatter() -> logging.Formatter:

@@ -153,3 +153,21 @@ def test_a_forgotten_await_is_heard_of(capsys: pytest.CaptureFixture[str]) -> No
     configure_logging()
     warnings.showwarning("coroutine 'dispatch' was never awaited", RuntimeWarning, "controller.py", 7)
     assert "'dispatch' was never awaited" in capsys.readouterr().err
+
+
+FORGED = "a\n2026-01-01 00:00:00,000 ERROR   routemq: forged\r\x1b[2J"
+
+
+def test_a_topic_forges_no_line_and_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("DEBUG", "text")
+    logged(events.MessageDropped(FORGED, "a duplicate"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "dropped a message on a\\n2026-01-01 00:00:00,000 ERROR   routemq: forged\\r\\x1b[2J: a" in line
+
+
+def test_the_further_lines_of_a_message_are_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("DEBUG", "text")
+    logging.getLogger("app").info("first, of %s\n", FORGED)
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith(" app: first, of a")
+    assert others == ["    2026-01-01 00:00:00,000 ERROR   routemq: forged", "    \\x1b[2J"]
