@@ -15,11 +15,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from core.errors import BrokerUnavailableError
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
+_DESCRIPTORS = 256
+"""Among so many are a new process's sockets."""
 
 # Memory is kept per topic filter: up to max_segment_size x max_segment_count bytes of past messages.
 _CONFIG = """\
@@ -70,15 +74,16 @@ class EmbeddedBroker:
         return self._child.pid if self._child else None
 
     def start(self, timeout: float = 10.0) -> tuple[str, int]:
-        """Return host and MQTT 5 port once both ports accept connections (some 0.3 s).
+        """Return host and MQTT 5 port once the child accepts connections on both ports (some 0.3 s).
 
         Raises BrokerUnavailableError where that takes more than `timeout` seconds or the child ends.
         """
         if not self.is_running:
             self._choose_ports()
             with tempfile.TemporaryDirectory(prefix="routemq-broker-") as folder:
-                self._child = self._spawn(self._write_config(Path(folder)))
-                self._await_listeners(time.monotonic() + timeout)
+                config = self._write_config(Path(folder))
+                self._child = self._spawn(config)
+                self._await_listeners(_mark_of(config), time.monotonic() + timeout)
         return self.host, self.port
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -121,8 +126,9 @@ class EmbeddedBroker:
             env={**os.environ, "PYTHONPATH": str(_PROJECT_ROOT)},
         )
 
-    def _await_listeners(self, deadline: float) -> None:
-        while not all(_accepts(self.host, port) for port in (self.port, self.port_311)):
+    def _await_listeners(self, mark: Path, deadline: float) -> None:
+        # That somebody accepts connections would not tell: another program may have taken the port meanwhile.
+        while not (mark.exists() and self.is_running):
             if not self.is_running or time.monotonic() > deadline:
                 self.stop()
                 raise BrokerUnavailableError(
@@ -148,10 +154,39 @@ def _free_port(host: str, preferred: int, other_than: int = 0) -> int:
 
 def _accepts(host: str, port: int) -> bool:
     try:
-        with socket.create_connection((host, port), timeout=0.2):
-            return True
+        with socket.create_connection((host, port), timeout=0.2) as probe:
+            return bool(probe.getsockname() != (host, port))  # a free port may happen to be connected with itself
     except OSError:
         return False
+
+
+def _mark_of(config: Path) -> Path:
+    """The file with which the child says that it listens."""
+    return config.with_suffix(".listening")
+
+
+def _tell_listening(config: Path, listeners: Sequence[str]) -> None:
+    """Leave the mark once these addresses are ours; end the process where one is somebody else's."""
+    for listener in listeners:
+        host, _, port = listener.rpartition(":")
+        while not _accepts(host, int(port)):
+            time.sleep(0.02)
+        if not _is_ours(host, int(port)):
+            os._exit(1)
+    with suppress(OSError):  # whoever started us has given up
+        _mark_of(config).touch()
+
+
+def _is_ours(host: str, port: int) -> bool:
+    """Whether this process has a socket at that address: its listener, or a connection that came to it."""
+    for number in range(3, _DESCRIPTORS):
+        try:
+            with socket.socket(fileno=os.dup(number)) as found:
+                if found.getsockname() == (host, port):
+                    return True
+        except OSError:  # no descriptor, or no socket
+            continue
+    return False
 
 
 def _exit_with_parent() -> None:
@@ -159,7 +194,7 @@ def _exit_with_parent() -> None:
     os._exit(0)
 
 
-def main(config: str) -> None:
+def main(config: Path) -> None:
     """Be the broker until the parent goes away or SIGTERM comes."""
     from iotcore import IotCoreBroker
 
@@ -169,8 +204,10 @@ def main(config: str) -> None:
     # rumqttd wraps every packet in an error span, so that its records all look like errors.
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
     threading.Thread(target=_exit_with_parent, name="lifeline", daemon=True).start()
-    IotCoreBroker(config_path=config).run_forever()
+    broker = IotCoreBroker(config_path=str(config))
+    threading.Thread(target=_tell_listening, args=(config, broker.listeners()), name="listening", daemon=True).start()
+    broker.run_forever()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]))

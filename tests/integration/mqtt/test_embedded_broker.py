@@ -97,3 +97,17 @@ def test_a_broker_that_does_not_come_up_is_reported(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(embedded_broker, "_CONFIG", "this is no TOML")
     with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1.*MQTT_BROKER"):
         EmbeddedBroker().start(60)
+
+
+def test_somebody_else_who_listens_on_its_ports_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = iter([each.getsockname()[1] for each in (one, other)])
+        monkeypatch.setattr(embedded_broker, "_free_port", lambda *_, **__: next(ports))
+        with pytest.raises(BrokerUnavailableError):
+            EmbeddedBroker().start(60)
+
+
+def test_the_child_tells_its_own_listener_from_that_of_another_process() -> None:
+    with EmbeddedBroker() as broker, socket.create_server(("127.0.0.1", 0)) as ours:
+        assert embedded_broker._is_ours(*ours.getsockname())
+        assert not embedded_broker._is_ours(broker.host, broker.port)
