@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from paho.mqtt.client import Client
@@ -15,6 +16,9 @@ from core.mqtt.client import MqttClient
 from core.mqtt.message import Subscription
 from core.mqtt.options import MqttOptions
 from core.observability.events import BrokerConnected, BrokerLost, Events
+from core.router import Router
+from core.routing.handling import MessageHandler
+from core.routing.table import RouteTable
 from tests.mqtt_harness import Handler, running
 from tests.scripted_broker import PINGRESP, ScriptedBroker
 
@@ -198,3 +202,37 @@ async def test_pitfall_10_a_connection_that_is_lost_leaves_no_unread_exception(
             await it.told.next(BrokerConnected)
             session.cut()
     assert unhandled == []
+
+
+async def test_a_controller_that_publishes_while_the_broker_is_away_is_run_once_and_again_when_it_is_back(
+    broker: ScriptedBroker, options: MqttOptions
+) -> None:
+    passes, begun, go_on = list[str](), asyncio.Event(), asyncio.Event()
+
+    async def controller(client: Any) -> None:
+        passes.append("dispatched")
+        begun.set()
+        await go_on.wait()
+        await client.publish("reply", b"x", qos=1)
+
+    async def record(*_: object) -> None:
+        raise AssertionError("it has not failed")
+
+    router = Router()
+    router.on("a", controller)
+    handler = MessageHandler(RouteTable([router]), events=Events(), record_failure=record)
+    async with running(options, "a", client_id="router", handle=handler.handle) as it:
+        handler.publisher = it.client
+        (await broker.next_session()).publish("a", b"1", mid=1)
+        await begun.wait()
+        await broker.stop()
+        for _ in range(2):
+            await it.told.next(BrokerLost)
+        go_on.set()
+        for _ in range(2):
+            await it.told.next(BrokerLost)
+        assert passes == ["dispatched"]
+        broker.on_connack = lambda session: session.publish("a", b"1", mid=1, duplicate=True)
+        await broker.start()
+        assert await (await broker.next_session()).next_puback() == 1
+        assert passes == ["dispatched"] * 2
