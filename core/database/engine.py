@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
@@ -108,7 +108,7 @@ class Database:
 
         engine = create_async_engine(
             self.url.text,
-            connect_args=_CONNECT_ARGUMENTS[self.dialect],
+            connect_args=self._connect_arguments(),
             hide_parameters=True,  # errors go to the log, payloads do not
             pool_recycle=_RECYCLE_SECONDS,
             **_ENGINE_ARGUMENTS[self.dialect],
@@ -116,7 +116,7 @@ class Database:
         )
         event.listen(engine.sync_engine, "do_connect", self._connect)
         if self.url.path:
-            self._prepare_sqlite(engine)
+            self._prepare_sqlite(self.url.path)
         return engine
 
     async def read(self, work: Work[Answer]) -> Answer:
@@ -246,26 +246,27 @@ class Database:
             ) from error
         raise error
 
-    def _prepare_sqlite(self, engine: AsyncEngine) -> None:
-        from sqlalchemy import event
-
+    def _prepare_sqlite(self, path: Path) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SettingError(
                 f"DATABASE_URL names SQLite, and this Python has SQLite {sqlite3.sqlite_version}; "
                 "RouteMQ needs 3.35 or later. Use a newer Python, or PostgreSQL or MySQL."
             )
-        if self.url.path:
-            _make_directory(self.url.path.parent)
-        event.listen(engine.sync_engine, "connect", self._set_pragmas)
-        event.listen(engine.sync_engine, "invalidate", _give_lock_back)
+        _make_directory(path.parent)
 
-    def _set_pragmas(self, connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA synchronous = {self._sqlite_synchronous}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+    def _connect_arguments(self) -> dict[str, Any]:
+        arguments = _CONNECT_ARGUMENTS[self.dialect]
+        if self.dialect != "sqlite":
+            return arguments
+        from core.database.sqlite_connection import connect
+
+        pragmas = {
+            "busy_timeout": _BUSY_SECONDS * 1000,
+            "journal_mode": "WAL",
+            "synchronous": self._sqlite_synchronous,
+            "foreign_keys": "ON",
+        }
+        return {**arguments, "async_creator_fn": partial(connect, pragmas=pragmas)}
 
 
 def _make_directory(directory: Path) -> None:
@@ -283,11 +284,3 @@ def _is_passing(error: Exception) -> bool:
     from core.database.error_kinds import is_race, is_stale_connection
 
     return is_race(error) or is_stale_connection(error)
-
-
-def _give_lock_back(connection: Any, _record: object, _error: object) -> None:
-    """Where a task is cancelled, SQLite's thread runs the statement all the same, and takes the write lock.
-
-    Closing the connection is not enough: SQLite keeps it, lock and all, while anybody holds the statement.
-    """
-    connection.rollback()
