@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.project import make_project
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 45.0
 """Seconds within which anything a test waits for must come, on a machine busy with other tests."""
@@ -36,7 +38,7 @@ class Program:
         self.stderr = ""
         self.stdout = ""
         self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "main.py"), *arguments],
+            [sys.executable, str(make_project(Path(env["SAMPLE_DIRECTORY"]))), *arguments],
             env=dict(env),
             cwd=env["SAMPLE_DIRECTORY"],
             stdin=subprocess.DEVNULL,

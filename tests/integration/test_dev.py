@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +20,8 @@ import pytest
 from core.dev.fleet import Fleet
 from core.mqtt.embedded_broker import EmbeddedBroker
 from core.mqtt.options import MqttOptions
+from tests.project import make_project
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("APP_", "MQTT_", "QUEUE_", "DATABASE_", "REDIS_", "LOG_", "MAIL_")
 
 MINI_ROUTER = """
@@ -94,18 +93,10 @@ def write_package(folder: Path, **modules: str) -> None:
         file.write_text(text)
 
 
-def make_project(folder: Path) -> Path:
-    """The program in a place of its own, as it keeps its database beside main.py. Returns what is started."""
-    for name in ("core", "config", "app", "migrations"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
-    return Path(shutil.copy(ROOT / "main.py", folder))
-
-
 class DevProcess:
     """The program, its lines as they come, and what it started."""
 
-    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, cwd: Path | None = None, **settings: str) -> None:
         self.folder = folder
         self.main = make_project(folder)
         self.environment = environment() | settings
@@ -113,7 +104,7 @@ class DevProcess:
         with self.errors.open("w") as errors:
             self.popen = subprocess.Popen(
                 [sys.executable, self.main, "--dev", *arguments],
-                cwd=folder,
+                cwd=cwd or folder,
                 env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -154,8 +145,8 @@ StartDev = Callable[..., DevProcess]
 def start_dev(tmp_path: Path) -> Iterator[StartDev]:
     started: list[DevProcess] = []
 
-    def start(*arguments: str, **settings: str) -> DevProcess:
-        started.append(DevProcess(tmp_path, *arguments, **settings))
+    def start(*arguments: str, cwd: Path | None = None, **settings: str) -> DevProcess:
+        started.append(DevProcess(tmp_path, *arguments, cwd=cwd, **settings))
         return started[-1]
 
     yield start
@@ -235,6 +226,16 @@ def test_the_environment_does_not_lead_it_to_another_broker(start_dev: StartDev)
     )
     dev.line(r"^MQTT broker at 127\.0\.0\.1:")
     assert dev.ended() == 0
+
+
+def test_wherever_it_is_started_its_files_are_beside_main(start_dev: StartDev, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    dev = start_dev("--for", "0.5", cwd=elsewhere)
+    dev.line(rf"^MQTT broker at .* log in {re.escape(str(tmp_path))}/storage/dev\.log")
+    assert dev.ended() == 0
+    assert (tmp_path / "storage" / "dev.log").exists()
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_a_broker_that_dies_comes_back_and_messages_with_it(start_dev: StartDev) -> None:
