@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ async def test_a_process_that_is_gone_already_is_no_error(monkeypatch: pytest.Mo
 def test_it_is_healthy_while_each_process_shows_that_it_is(tmp_path: Path) -> None:
     processes = Supervisor("sleeper", 2, Events(), command=lambda _: SLEEPER, health_file=str(tmp_path / "health"))
     first, second = (tmp_path / f"health.{number}" for number in (1, 2))
-    steps = [lambda: None, first.touch, second.touch, lambda: os.utime(first, (0, 0))]
+    steps: list[Callable[[], object]] = [lambda: None, first.touch, second.touch, lambda: os.utime(first, (0, 0))]
     found = []
     for step in steps:
         step()
