@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from core.database.engine import Database
     from core.handle_message import FailedMessages
     from core.mqtt.client import MqttClient
-    from core.mqtt.message import IncomingMessage
+    from core.mqtt.message import IncomingMessage, Subscription
     from core.queue.registry import JobRegistry
     from core.queue.worker.options import WorkerOptions
     from core.queue.worker.process_wire import Setup
@@ -216,14 +216,21 @@ class Application:
 
     def mqtt_client(self, process: int | None = None) -> MqttClient:
         """The main router's client, or that of the shared-subscription process with this number (from 1)."""
+        name = self.settings.mqtt.client_id if process is None else f"{self.settings.mqtt.client_id}-{process}"
+        handler = self.message_handler(shared=process is not None)
+        return self._mqtt_client(name, self.routes.subscriptions(process), handler)
+
+    def mqtt_client_of_all_routes(self) -> MqttClient:
+        """The client of a router that is one process: routes with `shared=True` are subscribed to like the others."""
+        return self._mqtt_client(self.settings.mqtt.client_id, self.routes.all_subscriptions(), self.message_handler())
+
+    def _mqtt_client(self, client_id: str, subscriptions: list[Subscription], handler: MessageHandler) -> MqttClient:
         from core.mqtt.client import MqttClient
 
-        settings = self.settings.mqtt
-        handler = self.message_handler(shared=process is not None)
         client = MqttClient(
-            settings.options(),
-            client_id=settings.client_id if process is None else f"{settings.client_id}-{process}",
-            subscriptions=self.routes.subscriptions(process),
+            self.settings.mqtt.options(),
+            client_id=client_id,
+            subscriptions=subscriptions,
             handle=handler.handle,
             events=self.events,
         )

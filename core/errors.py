@@ -71,7 +71,7 @@ class RateLimitedError(MessageError):
 
 
 class DispatchError(RouteMQError):
-    """A job cannot be put on a queue; nothing of it was stored."""
+    """A job cannot be put on a queue; nothing of it was stored (of `bulk`, nothing that its note does not name)."""
 
 
 class PayloadTooLargeError(DispatchError):

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -45,10 +46,29 @@ async def unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> boo
     return False
 
 
-def is_being_cancelled() -> bool:
-    """Whether somebody cancels the current task, rather than something in it raised CancelledError by itself."""
+_cancelled_for_stop: WeakSet[asyncio.Future[Any]] = WeakSet()
+
+
+def cancel_for_stop(task: asyncio.Future[Any]) -> None:
+    """Cancel a task that runs users' code, because we stop.
+
+    That code may cancel its own task too: the idiom of timeouts from before Python 3.11 does. What comes of that
+    is a failure, what comes of a stop is none, and CancelledError and Task.cancelling() are the same for both.
+    """
+    _cancelled_for_stop.add(task)
+    task.cancel()
+
+
+def is_cancelled_for_stop() -> bool:
+    """Whether the current task was cancelled by `cancel_for_stop`."""
+    return asyncio.current_task() in _cancelled_for_stop
+
+
+def forget_cancellation() -> None:
+    """Take back what cancelled the current task: left as it is, asyncio.TaskGroup takes the task for ending."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    while task is not None and task.uncancel():
+        pass
 
 
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from core.mqtt.acknowledger import Acknowledger, Arrival
 from core.mqtt.message import IncomingMessage
+from core.tasks import cancel_for_stop, start_task
 
 _log = logging.getLogger("routemq.mqtt")
 
@@ -86,7 +87,7 @@ class Intake:
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
         for task in self._running:
-            task.cancel()
+            cancel_for_stop(task)
         if self._running:
             await asyncio.wait(self._running, timeout=_CANCELLATION)
 
@@ -100,19 +101,25 @@ class Intake:
 
     def _start_handler(self, taken: _Taken) -> None:
         # One task for each message and nothing around it: what a handler sets in its context stays its own.
-        task = asyncio.create_task(self._handle(taken.message), name=taken.message.topic)
-        self._running[task] = taken
-        task.add_done_callback(self._ended)
+        task = start_task(self._handle(taken.message), taken.message.topic)
+        if task.done():
+            self._settle(taken, task)
+        else:
+            self._running[task] = taken
+            task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        message, acknowledger, arrival = self._running.pop(task)
+        self._settle(self._running.pop(task), task)
+        if self._waiting:
+            self._start_waiting()
+        self._on_room()
+
+    def _settle(self, taken: _Taken, task: asyncio.Task[None]) -> None:
+        message, acknowledger, arrival = taken
         self._bytes -= len(message.payload)
         handled = _succeeded(task, message)
         if arrival:
             acknowledger.settle(arrival, handled=handled)
-        if self._waiting:
-            self._start_waiting()
-        self._on_room()
 
 
 def _succeeded(task: asyncio.Task[None], message: IncomingMessage) -> bool:

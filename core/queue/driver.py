@@ -3,7 +3,10 @@
 Each verb is one atomic change of state per queue, whatever dies in between, and takes a batch. Verbs
 that end a try take leases, and change nothing for a lease that is no longer current; they return the
 ids of those jobs, so that a late owner is told. Times are judged by the store's clock. Every verb may
-be repeated after an error whose outcome is unknown: a repetition changes nothing more.
+be repeated after an error whose outcome is unknown: a repetition changes nothing more. With one exception:
+a completed job leaves nothing behind that could tell of it, so a push that was stored, whose answer was lost
+and whose job was completed meanwhile stores it again, and it runs twice. Whoever gave up instead of
+repeating could only dispatch it under a new id, and have it run twice for certain, or lose it.
 
 A store that cannot be reached raises QueueUnavailableError. tests/contract holds every driver to this.
 """
@@ -85,7 +88,8 @@ class Driver(Protocol):
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> None:
-        """Store jobs, in order, all or (per queue) none. A job whose id is stored already is left as it is."""
+        """Store jobs, in order, all or (per queue) none. A job whose id is stored already is left as it is; one
+        that was completed is stored no longer, and is pushed like a new one."""
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -70,15 +71,28 @@ class QueueManager:
     async def bulk(self, jobs: Sequence[Job], *, queue: str | None = None, delay: float | timedelta = 0) -> list[str]:
         """Store many jobs, one write per chunk; returns their ids in order.
 
-        All of them are checked before the first is stored.
+        All of them are checked before the first is stored. Where the store refuses a chunk or is gone, those of the
+        chunks before are stored and have their `job_id`; a note on the error says how many.
         """
-        jobs = list(jobs)
-        prepared = [self._prepare(job, queue, _seconds(delay)) for job in jobs]
-        for chunk in chunks(prepared, lambda each: len(each.payload)):
-            await self.driver().push(chunk)
-        for job, new in zip(jobs, prepared, strict=True):
+        seconds = _seconds(delay)
+        prepared = [(job, self._prepare(job, queue, seconds)) for job in jobs]
+        stored = 0
+        try:
+            for chunk in chunks(prepared, lambda each: len(each[1].payload)):
+                await self._push_chunk(chunk)
+                stored += len(chunk)
+        except Exception as error:
+            error.add_note(
+                f"Of the {len(prepared)} jobs given to bulk(), the first {stored} are stored, and have a job_id; "
+                "the store did not confirm the others."
+            )
+            raise
+        return [new.job_id for _, new in prepared]
+
+    async def _push_chunk(self, chunk: Sequence[tuple[Job, NewJob]]) -> None:
+        await self.driver().push([new for _, new in chunk])
+        for job, new in chunk:
             self._stored(job, new)
-        return [new.job_id for new in prepared]
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,15 +121,20 @@ class QueueManager:
         _open.append(self)
 
     async def close(self) -> None:
-        """Write what waits, and give back the drivers."""
+        """Write what waits, and give back the drivers, each whatever the closing of another raises."""
         if self in _open:
             _open.remove(self)
-        for commit in self._commits.values():
-            await commit.flush()
-        for driver in self._drivers.values():
-            await driver.close()
-        self._drivers.clear()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._close_drivers)
+            for commit in self._commits.values():
+                closing.push_async_callback(commit.flush)
+
+    async def _close_drivers(self) -> None:
         self._commits.clear()
+        async with AsyncExitStack() as closing:
+            while self._drivers:
+                _, driver = self._drivers.popitem()
+                closing.push_async_callback(driver.close)
 
     def _commit(self) -> GroupCommit:
         name = self.options.connection

@@ -18,7 +18,6 @@ from core.dev.plain_view import PlainView
 from core.dev.surroundings import Surroundings
 from core.mqtt.client import MqttClient
 from core.mqtt.embedded_broker import EmbeddedBroker
-from core.mqtt.message import Subscription
 from core.observability.logging import configure_logging, log_events
 from core.queue.worker.options import WorkerOptions
 from core.queue.worker.queue_order import QueueOrder
@@ -73,7 +72,7 @@ class DevRole:
 
     async def _serve(self, app: Application) -> None:
         log_events(app.events)
-        client, worker = all_routes_client(app), app.worker(all_queues_options(app))
+        client, worker = app.mqtt_client_of_all_routes(), app.worker(all_queues_options(app))
         if await unless(self._stopping, _bring_up_to_date(app)):
             await self._work(app, client, worker)
 
@@ -131,20 +130,6 @@ class DevRole:
 
     async def _time_is_up(self) -> None:
         await asyncio.Event().wait() if self._seconds is None else await asyncio.sleep(self._seconds)
-
-
-def all_routes_client(app: Application) -> MqttClient:
-    """A client for all routes: those with `shared=True` need no processes of their own here."""
-    handler = app.message_handler()
-    client = MqttClient(
-        app.settings.mqtt.options(),
-        client_id=app.settings.mqtt.client_id,
-        subscriptions=[Subscription(route.pattern.topic_filter, route.qos) for route in app.routes.routes],
-        handle=handler.handle,
-        events=app.events,
-    )
-    handler.publisher = client
-    return client
 
 
 def all_queues_options(app: Application) -> WorkerOptions:

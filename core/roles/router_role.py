@@ -9,6 +9,7 @@ import sys
 from core.application import Application
 from core.errors import UnavailableError
 from core.observability.health import showing_health
+from core.roles.garbage import search_rarely
 from core.roles.signals import on_stop_signal, stop_with_parent
 from core.roles.stores import refuse_memory
 from core.roles.supervisor import Program, Supervisor
@@ -58,6 +59,7 @@ class RouterRole:
             if not await unless(self._stopping, self._app.wait_until_ready(limit)):
                 return
             self._tell_start()
+            search_rarely()
             async with showing_health(self._app.settings.app.health_file, lambda: self._client.is_connected):
                 await self._serve(limit)
         _log.info("stopped")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from core.application import Application
 from core.observability.health import showing_health
 from core.queue.worker.options import WorkerOptions
+from core.roles.garbage import search_rarely
 from core.roles.signals import on_stop_signal, stop_with_parent
 from core.roles.stores import refuse_memory
 
@@ -44,6 +45,7 @@ async def run_worker(
         _log.info(
             "worker: queue %s of %s, %d jobs side by side", served, app.store_name(connection), options.concurrency
         )
+        search_rarely()
         async with showing_health(app.settings.app.health_file, lambda: worker.is_healthy):
             await worker.run()
     _log.info("stopped")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -25,8 +24,7 @@ class Publisher(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(msgspec.Struct, frozen=True):
     publisher: Publisher | None
     request: MessageProperties
 

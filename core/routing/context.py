@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from core.mqtt.message import IncomingMessage, MessageProperties
+from core.queue.job_id import new_job_id
 from core.routing.client import Client
 
 _CORRELATION_NAMES = ("correlation_id", "correlation-id", "x-correlation-id")
@@ -60,7 +60,7 @@ def correlation_id_of(message: IncomingMessage) -> str:
     if data:
         return _as_text(data)
     named = (text for name, text in message.properties.user_properties if name.lower() in _CORRELATION_NAMES)
-    return next(named, None) or str(uuid4())
+    return next(named, None) or new_job_id()
 
 
 def _as_text(data: bytes) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from core.clock import Backoff, Clock, SystemClock
 from core.errors import MessageError, UnavailableError
@@ -28,15 +29,14 @@ from core.routing.client import Client, Publisher
 from core.routing.context import Context, correlation_id_of
 from core.routing.pattern import Pattern
 from core.routing.table import RouteTable
-from core.tasks import is_being_cancelled
+from core.tasks import forget_cancellation, is_cancelled_for_stop
 
 RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int, str], Awaitable[None]]
 """Stores a message that was given up, with what it failed with, the number of its tries, and the job id that its
 record is to have: the same in every attempt to store it, so that there is never a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Arrival(Struct, frozen=True):
     """What all tries of a message have in common."""
 
     at: datetime  # UTC
@@ -74,8 +74,9 @@ class MessageHandler:
     async def handle(self, message: IncomingMessage) -> None:
         """Returns when the message may be acknowledged: it was handled, or its failure is on record.
 
-        Raises nothing but CancelledError. A server that cannot be reached is waited for, which counts as no
-        try: the message keeps its place in the bounded intake, so the pressure reaches the broker.
+        Raises nothing but CancelledError, and that only after `cancel_for_stop`. A server that cannot be reached
+        is waited for, which counts as no try: the message keeps its place in the bounded intake, so the pressure
+        reaches the broker.
         """
         run, delays = partial(self._pass, message, self._arrival(message)), Backoff(0.1, 2)
         for attempt in count(1):
@@ -87,7 +88,7 @@ class MessageHandler:
                 return
             delay = delays.next()
             self._emit(MessageRetried(message.topic, attempt, exception, delay))
-            await self._clock.sleep(delay)
+            await _undisturbed(partial(self._clock.sleep, delay))
 
     async def run_once(self, message: IncomingMessage) -> None:
         """One pass through route and middleware. Raises whatever comes of it."""
@@ -133,14 +134,15 @@ class MessageHandler:
         try:
             await self._once_reachable(run, UnavailableError)
         except BaseException as error:  # whatever a controller raises must not take the router with it
-            if is_being_cancelled():  # cut short by our stop, it has not failed: it is delivered again
+            if is_cancelled_for_stop():  # cut short, it has not failed: it is delivered again
                 raise asyncio.CancelledError from error
+            forget_cancellation()
             return error
         return None
 
     async def _give_up(self, message: IncomingMessage, exception: BaseException, attempts: int) -> None:
-        job_id = new_job_id()
-        await self._once_reachable(lambda: self._record_failure(message, exception, attempts, job_id), Exception)
+        record = partial(self._record_failure, message, exception, attempts, new_job_id())
+        await _undisturbed(partial(self._once_reachable, record, Exception))
         self._emit(MessageFailed(message.topic, attempts, exception))
 
     async def _once_reachable(self, action: Callable[[], Awaitable[None]], away: type[Exception]) -> None:
@@ -169,6 +171,18 @@ class MessageHandler:
 
     def _emit(self, event: Event) -> None:
         self._events.emit(event)
+
+
+async def _undisturbed(action: Callable[[], Awaitable[None]]) -> None:
+    """Run an action of ours, again if need be: a cancellation that a controller has ordered, such as that of a
+    timer which it left behind, may come when the controller is long over."""
+    while True:
+        try:
+            return await action()
+        except asyncio.CancelledError:
+            if is_cancelled_for_stop():
+                raise
+            forget_cancellation()
 
 
 _STORE = "store that messages need"

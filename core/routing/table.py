@@ -44,6 +44,10 @@ class RouteTable:
         """How many processes serve the shared routes, besides the main one."""
         return max((route.worker_count for route in self.routes if route.shared), default=0)
 
+    def all_subscriptions(self) -> list[Subscription]:
+        """What a router subscribes to that is one process for all routes."""
+        return _subscriptions(self.routes, str)
+
     def subscriptions(self, process: int | None) -> list[Subscription]:
         """What a process subscribes to: `None` is the main one; those for shared routes count from 1."""
         if process is None:

@@ -57,6 +57,15 @@ async def test_pushing_again_leaves_an_executing_job_alone(driver: Driver) -> No
     assert await driver.size(QUEUE) == 0
 
 
+async def test_pushing_again_a_job_that_was_completed_runs_it_again(driver: Driver) -> None:
+    job = new_job()
+    await driver.push([job])
+    (fetched,) = await driver.fetch([QUEUE], 1, LONG)
+    assert await driver.complete([fetched.lease]) == set()
+    await driver.push([job])
+    assert ids(await driver.fetch([QUEUE], 10, LONG)) == [job.job_id]
+
+
 async def test_pushing_again_leaves_a_scheduled_job_alone(driver: Driver) -> None:
     job = new_job(delay=LONG)
     await driver.push([job])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import warnings
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
 from core.errors import PayloadError
 from core.observability import events
@@ -41,7 +41,7 @@ def restored_logging() -> Iterator[None]:
 
 
 def sample(kind: type[Event]) -> Event:
-    return kind(**{field.name: SAMPLES[str(field.type)] for field in dataclasses.fields(kind)})
+    return kind(**{field.name: SAMPLES[field.type.__name__] for field in fields(kind)})
 
 
 def logged(*told: Event) -> None:

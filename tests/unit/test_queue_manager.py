@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -63,10 +64,12 @@ class CountingDriver(MemoryDriver):
         self.pushes: list[list[NewJob]] = []
         self.closed_with: list[int] = []
         self.down = False
+        self.down_after = 1_000_000
+        """Pushes."""
 
     async def push(self, jobs: Sequence[NewJob]) -> None:
         self.pushes.append(list(jobs))
-        if self.down:
+        if self.down or len(self.pushes) > self.down_after:
             raise QueueUnavailableError("Redis at here:1 does not answer.")
         await super().push(jobs)
 
@@ -297,6 +300,25 @@ async def test_bulk_stores_nothing_when_one_job_cannot_be(manager: QueueManager,
     assert driver.pushes == []
 
 
+@pytest.mark.parametrize(("chunks", "stored"), [(0, 0), (2, 80)])
+async def test_bulk_cut_short_tells_of_what_is_stored(
+    driver: CountingDriver, monkeypatch: pytest.MonkeyPatch, chunks: int, stored: int
+) -> None:
+    monkeypatch.setattr(group_commit, "CHUNK_JOBS", 40)
+    events, told = Events(), list[JobsDispatched]()
+    events.subscribe(JobsDispatched, told.append)
+    manager = QueueManager({"memory": lambda: driver}, DispatchOptions("memory"), events=events)
+    driver.down_after = chunks
+    jobs = [SendEmail() for _ in range(100)]
+    with pytest.raises(QueueUnavailableError, match="here:1") as caught:
+        await manager.bulk(jobs)
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"Of the 100 jobs given to bulk(), the first {stored} are stored, and have a job_id;")
+    ids = [job.job_id for job in await fetched(driver, "emails")]
+    assert [vars(job).get("job_id") for job in jobs] == ids + [None] * (100 - stored)
+    assert sum(event.count for event in told) == stored
+
+
 async def test_bulk_goes_to_the_queue_that_is_given(manager: QueueManager) -> None:
     await queue.bulk([SendEmail(), Ping()], queue="other")
     assert await queue.size("other") == 2
@@ -374,6 +396,23 @@ async def test_close_writes_what_waits_and_closes_the_drivers_it_opened(driver: 
     await asyncio.gather(*tasks)
     with pytest.raises(NotRunningError):
         current()
+
+
+async def test_a_driver_that_cannot_be_closed_leaves_no_other_open() -> None:
+    class Stuck(CountingDriver):
+        async def close(self) -> None:
+            await super().close()
+            raise OSError(f"{self.connection} does not close")
+
+    drivers = {"first": Stuck(), "second": CountingDriver(), "third": Stuck()}
+    manager = QueueManager({name: partial(drivers.__getitem__, name) for name in drivers})
+    for name in drivers:
+        manager.driver(name)
+    with pytest.raises(OSError, match="does not close"):
+        await manager.close()
+    assert [len(driver.closed_with) for driver in drivers.values()] == [1, 1, 1]
+    await manager.close()
+    assert [len(driver.closed_with) for driver in drivers.values()] == [1, 1, 1]
 
 
 async def test_closing_twice_and_closing_what_was_never_opened_changes_nothing(driver: CountingDriver) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from contextlib import suppress
 
 import pytest
 
 from core import tasks
-from core.tasks import end_tasks, first_of, is_being_cancelled, unless
+from core.tasks import (
+    cancel_for_stop,
+    end_tasks,
+    first_of,
+    forget_cancellation,
+    is_cancelled_for_stop,
+    unless,
+)
 
 
 class Waiting:
@@ -162,19 +168,30 @@ async def test_cancelling_the_wait_ends_the_work() -> None:
 # ── who cancelled ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_cancellation_of_ones_own_is_told_from_that_by_others() -> None:
-    async def look(work: Coroutine[Any, Any, None]) -> bool:
+async def test_a_cancellation_for_a_stop_is_told_from_any_other() -> None:
+    async def look() -> bool:
         try:
-            await work
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return is_being_cancelled()
+            return is_cancelled_for_stop()
         return False
 
-    async def raising() -> None:
-        raise asyncio.CancelledError
-
-    assert not await look(raising())
-    task = asyncio.create_task(look(Waiting().wait()))
+    ours, anothers = asyncio.create_task(look()), asyncio.create_task(look())
     await asyncio.sleep(0)
-    task.cancel()
-    assert await task
+    cancel_for_stop(ours)
+    anothers.cancel()
+    assert (await ours, await anothers) == (True, False)
+
+
+async def test_a_cancellation_can_be_forgotten() -> None:
+    async def cancelled_twice() -> int:
+        task = asyncio.current_task()
+        assert task
+        for _ in range(2):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        forget_cancellation()
+        return task.cancelling()
+
+    assert await asyncio.create_task(cancelled_twice()) == 0

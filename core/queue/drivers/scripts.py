@@ -6,17 +6,19 @@ does and returns stands at its head, in lua/.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from core.errors import QueueUnavailableError
 from core.redis_client import reached
+
+_Ask: TypeAlias = Callable[..., Awaitable[Any]]
 
 
 class Scripts:
@@ -33,11 +35,11 @@ class Scripts:
             return await self._run(script, [self.key(queue, name) for name in keys], args)
 
     async def _run(self, script: str, named: Sequence[str], args: Sequence[Any]) -> Any:
-        registered = self._scripts[script]
+        registered, ask = self._scripts[script], cast("_Ask", self._client.execute_command)
         try:
-            return await self._client.execute_command("EVALSHA", registered.sha, len(named), *named, *args)
+            return await ask("EVALSHA", registered.sha, len(named), *named, *args)
         except NoScriptError:  # a new server, or one whose scripts were flushed; from now on it knows this one
-            return await self._client.execute_command("EVAL", registered.script, len(named), *named, *args)
+            return await ask("EVAL", registered.script, len(named), *named, *args)
 
     async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> None:
         """The same for a script that fills a queue, and returns whether that held no job before; its name is

@@ -54,8 +54,8 @@ Verb: TypeAlias = Callable[[Sequence[Ended[Kind_co]]], Awaitable[AbstractSet[str
 class Completer:
     """`record` an outcome, and the driver will hear of it.
 
-    `on_recorded` is called once it has, and the job's `failed()` has returned. Until then the worker holds
-    the job's slot: that bounds what waits here, and how many hooks run.
+    `on_recorded` is called once it has, and the job's `failed()` has returned. Until then the worker counts the job
+    among those it holds: that bounds what waits here, and how many hooks run.
     """
 
     def __init__(

@@ -21,6 +21,7 @@ from core.queue.worker.process_pool import ProcessPool
 from core.queue.worker.retry import decide
 from core.queue.worker.soft_timeout import run_coroutine
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
+from core.tasks import is_cancelled_for_stop
 
 UsersCall: TypeAlias = Callable[[], Awaitable[None] | None]
 
@@ -29,7 +30,11 @@ HOOK_TIMEOUT = 60.0
 
 
 class Executor:
-    """Load, check the tries, run within the timeout, and turn whatever happened into an outcome."""
+    """Load, check the tries, run within the timeout, and turn whatever happened into an outcome.
+
+    `cancel_for_stop` of the task that runs `execute` stops a job early: a coroutine is cancelled, a child process
+    killed, and its job Released; a thread cannot be stopped, so its job is Abandoned.
+    """
 
     def __init__(
         self, registry: JobRegistry, rules: LimitRules, *, processes: ProcessPool, threads: int = 16, events: Events
@@ -39,17 +44,6 @@ class Executor:
         self._events = events
         self._processes = processes
         self._threads = ThreadRunner(threads)
-        self._stopped: set[Lease] = set()
-
-    def stop(self, lease: Lease, task: asyncio.Task[Outcome]) -> None:
-        """Stop a job early, whose `execute` runs in `task`: a coroutine is cancelled, a child process killed, and
-        its job Released; a thread cannot be stopped, so its job is Abandoned.
-
-        Noted here, as a cancellation alone may be the job's own doing: that is a failed try.
-        """
-        self._stopped.add(lease)
-        task.add_done_callback(lambda _: self._stopped.discard(lease))
-        task.cancel()
 
     async def execute(self, fetched: FetchedJob) -> Outcome:
         try:
@@ -79,7 +73,7 @@ class Executor:
         try:
             await self._run(fetched, job, limits)
         except BaseException as error:  # a job may raise whatever it likes, and must not take its worker along
-            if fetched.lease in self._stopped:
+            if is_cancelled_for_stop():
                 return Abandoned() if fetched.lease in self._threads.running else Released()
             return decide(job, as_exception(error), job.attempts, limits)
         return Completed()

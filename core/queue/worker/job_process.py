@@ -21,6 +21,10 @@ from core.queue.worker.process_wire import HEADER, FromChild, Setup, ToChild, Wo
 PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from core.roles.job_process_role import main; main(int(sys.argv[1]))"
 """The child looks for modules where its parent does, wherever either was started from."""
 
+START_TIMEOUT = 60.0
+"""Seconds that a child gets to import the app's jobs before it is killed: one that hangs there, on a server that
+gives no answer for instance, would keep its place, and the lease of the job that waits for it, for ever."""
+
 PATIENCE = 5.0
 """Seconds that a child gets to close its connections before it is killed."""
 
@@ -49,7 +53,7 @@ class JobProcess:
             raise
         self = cls(process, reader, writer)
         try:
-            await self._ask(setup)
+            await self._set_up(setup)
         except BaseException:
             await self.kill()
             raise
@@ -81,6 +85,15 @@ class JobProcess:
             self._writer.write_eof()
             await asyncio.wait({self._ended}, timeout=PATIENCE)
         await self.kill()
+
+    async def _set_up(self, setup: Setup) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._ask(setup)
+        except TimeoutError:
+            raise JobProcessDiedError(
+                f"the job's process {self.pid} did not import the app's jobs within {START_TIMEOUT:g} s, and was killed"
+            ) from None
 
     async def _ask(self, message: ToChild) -> FromChild:
         try:

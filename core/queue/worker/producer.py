@@ -22,7 +22,11 @@ EMPTY_CHECK_INTERVAL = 0.2
 
 
 class Producer:
-    """Hands each fetched job to `start`; `slot_freed` has to be called when its slot is free again.
+    """Hands each fetched job to `start`; `slot_freed` has to be called when its slot is free again, and `recorded`
+    when its outcome is in the store.
+
+    Of ended jobs that are still to be recorded there may be as many again as of running ones: so the next are
+    fetched and run while the store writes.
 
     Stopped by cancelling `run`; a fetch under way is finished first, as its jobs may be leased already.
     """
@@ -40,6 +44,7 @@ class Producer:
         self._events = events
         self._start = start
         self._running = 0
+        self._unrecorded = 0
         self._started = 0
         self._freed = asyncio.Event()
         self._fetching: asyncio.Future[list[FetchedJob]] | None = None
@@ -48,6 +53,11 @@ class Producer:
 
     def slot_freed(self) -> None:
         self._running -= 1
+        self._unrecorded += 1
+        self._freed.set()
+
+    def recorded(self) -> None:
+        self._unrecorded -= 1
         self._freed.set()
 
     async def run(self) -> None:
@@ -103,12 +113,15 @@ class Producer:
 
     async def _free_slots(self) -> int:
         """How many jobs to fetch: waits for a free slot, and is 0 once --max-jobs are started."""
-        while self._running >= self._options.concurrency:
+        while not (free := min(self._room(), FETCH_MOST)):
             self._freed.clear()
             await self._freed.wait()
-        free = min(self._options.concurrency - self._running, FETCH_MOST)
         budget = self._options.max_jobs
         return free if budget is None else min(free, budget - self._started)
+
+    def _room(self) -> int:
+        concurrency = self._options.concurrency
+        return min(concurrency - self._running, 2 * concurrency - self._running - self._unrecorded)
 
     async def _fetch_once(self, wanted: int) -> int:
         fetch = self._driver.fetch(self._options.queues.next(), wanted, self._options.lease)
@@ -134,7 +147,7 @@ class Producer:
 
     async def _is_finished(self) -> bool:
         """With --stop-when-empty: whether no job of the queues is available or executing."""
-        if not self._options.stop_when_empty or self._running:
+        if not self._options.stop_when_empty or self._running or self._unrecorded:
             return False
         return await until_answered(self._are_queues_empty, self._events)
 

@@ -18,10 +18,10 @@ from core.queue.worker.executor import Executor, as_exception
 from core.queue.worker.heartbeat import Heartbeat
 from core.queue.worker.memory_guard import watch_memory
 from core.queue.worker.options import WorkerOptions
-from core.queue.worker.outcome import Abandoned, Failed, Outcome, Released, Retry
+from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released, Retry
 from core.queue.worker.producer import Producer
 from core.queue.worker.rescuer import Rescuer
-from core.tasks import end_tasks, first_of, start_task
+from core.tasks import cancel_for_stop, end_tasks, first_of, start_task
 
 _log = logging.getLogger("routemq.queue.worker")
 
@@ -136,6 +136,8 @@ class Worker:
         if isinstance(ended.outcome, Abandoned):
             self._recorded(ended)
         else:
+            if isinstance(ended.outcome, Completed):  # of the others, a hook may have to run, in the job's slot
+                self._producer.slot_freed()
             self._completer.record(ended)
 
     def _recorded(self, ended: Ended[Outcome]) -> None:
@@ -144,7 +146,9 @@ class Worker:
         del self._running[lease]
         if isinstance(ended.outcome, Retry):
             self._producer.due_in(ended.outcome.delay)
-        self._producer.slot_freed()
+        if not isinstance(ended.outcome, Completed):
+            self._producer.slot_freed()
+        self._producer.recorded()
         if not self._running:
             self._all_recorded.set()
 
@@ -154,7 +158,7 @@ class Worker:
         if task is None or task.done():  # ended while the heartbeat was under way: its outcome is being recorded
             return
         _log.warning("lost the lease of job %s; it is cancelled here, as another worker may run it", lease.job_id)
-        self._executor.stop(lease, task)
+        cancel_for_stop(task)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,8 +167,8 @@ class Worker:
         await first_of(self._all_ended(producing), self._at_once.wait(), self._grace_over())
         self._producer.abandon()
         await end_tasks(producing)
-        for lease, task in self._running.items():
-            self._executor.stop(lease, task)
+        for task in self._running.values():
+            cancel_for_stop(task)
         self._completer.cut_hooks_short()
         try:
             async with asyncio.timeout(LAST_WORDS):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psutil
@@ -15,8 +18,9 @@ import pytest
 from core.errors import JobProcessDiedError, JobProcessRaisedError, JobTimeoutError
 from core.job import Job
 from core.observability.events import JobCompleted, JobFailed, JobReleased, JobRetried
+from core.queue.worker import job_process
 from tests.integration.process_app.jobs import work
-from tests.integration.worker.conftest import Line, Plant
+from tests.integration.worker.conftest import PROMPT, Line, Plant
 
 
 def is_alive(pid: int) -> bool:
@@ -240,19 +244,54 @@ async def test_signals_that_stop_programs_do_not_reach_the_job(
     await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
 
 
-async def test_a_process_that_cannot_be_started_is_no_fault_of_the_job(
-    plant: Plant, line: Line, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from core.queue.worker import job_process
+class Record(logging.Handler):
+    """The first line of a log that has these words in it, to be waited for."""
 
-    program = job_process.PROGRAM
-    monkeypatch.setattr(job_process, "PROGRAM", "raise SystemExit(4)")
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._words = words
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if self._words in line and not self.line.done():
+            self.line.set_result(line)
+
+
+@pytest.fixture
+async def start_failure() -> AsyncIterator[asyncio.Future[str]]:
+    """What the log says of the first process that cannot be started."""
+    log, record = logging.getLogger("routemq.queue.worker"), Record("cannot start a process for jobs")
+    log.addHandler(record)
+    yield record.line
+    log.removeHandler(record)
+
+
+async def test_a_process_that_cannot_be_started_is_no_fault_of_the_job(
+    plant: Plant, line: Line, monkeypatch: pytest.MonkeyPatch, start_failure: asyncio.Future[str]
+) -> None:
     await plant.dispatch(work.Report(line=plant.line))
-    plant.start(max_tries=1)
-    while "cannot start a process for jobs" not in caplog.text:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    assert "ended with exit code 4" in caplog.text
-    monkeypatch.setattr(job_process, "PROGRAM", program)
+    with monkeypatch.context() as ending:
+        ending.setattr(job_process, "PROGRAM", "raise SystemExit(4)")
+        plant.start(max_tries=1)
+        assert "ended with exit code 4" in await asyncio.wait_for(start_failure, PROMPT)
+    await line.answered()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_process_that_hangs_at_its_start_is_killed_and_started_anew(
+    plant: Plant, line: Line, monkeypatch: pytest.MonkeyPatch, start_failure: asyncio.Future[str]
+) -> None:
+    await plant.dispatch(work.Report(line=plant.line))
+    with monkeypatch.context() as hanging:
+        hanging.setattr(job_process, "PROGRAM", "import time; time.sleep(1e6)")
+        hanging.setattr(job_process, "START_TIMEOUT", 0.2)
+        plant.start(max_tries=1)
+        said = await asyncio.wait_for(start_failure, PROMPT)
+    found = re.search(r"process (\d+) .* the app's jobs within 0.2 s, and was killed; trying again in", said)
+    assert found, said
+    assert not is_alive(int(found[1]))
     await line.answered()
     await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
 

@@ -8,6 +8,7 @@ import pytest
 from core.mqtt.acknowledger import Acknowledger
 from core.mqtt.intake import Intake
 from core.mqtt.message import IncomingMessage
+from core.tasks import is_cancelled_for_stop
 from tests.mqtt_harness import Handler
 
 
@@ -110,6 +111,24 @@ async def test_quiet_starts_no_more_handlers(bench: Bench) -> None:
     assert not bench.intake.has_room()
 
 
+async def test_a_handler_cut_short_by_the_end_of_the_grace_can_tell_that_from_a_cancellation_of_its_own() -> None:
+    running, told = asyncio.Event(), list[bool]()
+
+    async def handle(message: IncomingMessage) -> None:
+        told.append(is_cancelled_for_stop())
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append(is_cancelled_for_stop())
+
+    intake = Intake(handle, max_messages=10, max_bytes=100, on_room=lambda: None)
+    intake.take(message(b"1", mid=1))
+    await running.wait()
+    await intake.drain(0)
+    assert told == [False, True]
+
+
 async def test_what_a_handler_sets_in_its_context_no_other_sees() -> None:
     variable: ContextVar[bytes] = ContextVar("variable", default=b"")
     seen: list[bytes] = []
@@ -123,3 +142,22 @@ async def test_what_a_handler_sets_in_its_context_no_other_sees() -> None:
         intake.take(message(payload))
     await intake.drain(20)
     assert seen == [b"", b"", b""]
+
+
+async def test_thousands_that_wait_and_need_no_second_step_are_handled_one_after_the_other() -> None:
+    handled: list[bytes] = []
+    go_on = asyncio.Event()
+
+    async def handle(incoming: IncomingMessage) -> None:
+        if incoming.payload == b"first":
+            await go_on.wait()
+        handled.append(incoming.payload)
+
+    intake = Intake(handle, max_messages=1, max_bytes=10_000, on_room=lambda: None)
+    intake.take(message(b"first"))
+    for _ in range(5000):
+        intake.take(message(b"."))
+    go_on.set()
+    async with asyncio.timeout(10):
+        while len(handled) < 5001:  # noqa: ASYNC110, each look lets one more be handled
+            await asyncio.sleep(0)

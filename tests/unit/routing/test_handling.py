@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from core.observability.events import (
 from core.router import Router
 from core.routing.context import Context
 from core.routing.handling import MessageHandler
+from core.tasks import cancel_for_stop
 from tests.unit.routing.conftest import ManualClock, Records
 
 Handling = Callable[..., MessageHandler]
@@ -249,6 +250,70 @@ async def test_a_failure_is_recorded_however_long_it_takes(
     assert [type(event) for event in records.events] == [StoreLost, StoreBack, MessageFailed]
 
 
+# ── cancelled by itself, or by us ──
+
+
+def cancel_own_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task
+    task.cancel()
+    return task
+
+
+async def time_out_as_before_3_11() -> None:
+    cancel_own_task()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise TimeoutError("no answer") from None
+
+
+async def leave_the_cancellation_uncaught() -> None:
+    cancel_own_task()
+    await asyncio.Event().wait()
+
+
+async def fail_before_the_cancellation_comes() -> None:
+    cancel_own_task()
+    raise ValueError("failed meanwhile")
+
+
+@pytest.mark.parametrize(
+    ("controller", "error"),
+    [
+        (time_out_as_before_3_11, TimeoutError),
+        (leave_the_cancellation_uncaught, asyncio.CancelledError),
+        (fail_before_the_cancellation_comes, ValueError),
+    ],
+)
+async def test_a_controller_that_cancels_its_own_task_has_failed(
+    handling: Handling, records: Records, controller: Callable[[], Awaitable[None]], error: type[BaseException]
+) -> None:
+    async def record(*given: Any) -> None:
+        await asyncio.sleep(0)  # where a cancellation that is still to come would strike
+        await records.record_failure(*given)
+
+    task = asyncio.create_task(handling("pumps/+", controller, tries=2, record_failure=record).handle(MESSAGE))
+    await asyncio.wait({task})
+    assert not task.cancelled()
+    ((_, exception, attempts),) = records.failures
+    assert (type(exception), attempts) == (error, 2)
+    assert records.kinds() == ["MessageRetried", "MessageFailed"]
+
+
+async def test_the_next_try_does_not_inherit_a_cancellation(handling: Handling) -> None:
+    inherited: list[int] = []
+
+    async def controller() -> None:
+        task = asyncio.current_task()
+        assert task
+        inherited.append(task.cancelling())
+        await time_out_as_before_3_11()
+
+    await asyncio.create_task(handling("pumps/+", controller, tries=3).handle(MESSAGE))
+    assert inherited == [0, 0, 0]  # else asyncio.TaskGroup, for one, would take the next try for cancelled
+
+
 async def test_being_stopped_is_passed_on_and_is_no_failure(handling: Handling, records: Records) -> None:
     running = asyncio.Event()
 
@@ -258,7 +323,7 @@ async def test_being_stopped_is_passed_on_and_is_no_failure(handling: Handling, 
 
     task = asyncio.create_task(handling("pumps/+", controller).handle(MESSAGE))
     await running.wait()
-    task.cancel()
+    cancel_for_stop(task)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert records.failures == []
@@ -276,7 +341,7 @@ async def test_what_a_controller_makes_of_being_stopped_is_no_failure(handling: 
 
     task = asyncio.create_task(handling("pumps/+", controller).handle(MESSAGE))
     await running.wait()
-    task.cancel()
+    cancel_for_stop(task)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert records.events == []
@@ -294,7 +359,7 @@ async def test_being_stopped_while_a_failure_cannot_be_recorded_leaves_the_messa
     handler = handling("pumps/+", Failing(ValueError()), tries=1, record_failure=record)
     task = asyncio.create_task(handler.handle(MESSAGE))
     await asked.wait()
-    task.cancel()
+    cancel_for_stop(task)
     with pytest.raises(asyncio.CancelledError):
         await task
 

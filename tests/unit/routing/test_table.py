@@ -80,6 +80,14 @@ def test_the_main_process_subscribes_to_what_is_not_shared() -> None:
     assert RouteTable([router]).subscriptions(None) == [Subscription("a/+", 1), Subscription("b", 0)]
 
 
+def test_one_process_for_all_routes_shares_none() -> None:
+    router = Router()
+    router.on("a/{x:int}", handler, qos=1)
+    router.on("a/{x}", handler, qos=0)
+    router.on("c", handler, qos=0, shared=True)
+    assert RouteTable([router]).all_subscriptions() == [Subscription("a/+", 1), Subscription("c", 0)]
+
+
 def test_shared_routes_are_subscribed_to_by_as_many_processes_as_they_ask_for() -> None:
     router = Router()
     router.on("a", handler, shared=True, worker_count=3)

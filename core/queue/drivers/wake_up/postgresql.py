@@ -16,6 +16,7 @@ from core.errors import QueueUnavailableError
 from core.observability.events import Events, StoreBack, StoreLost
 from core.queue.driver import WakeUp
 from core.queue.drivers.wake_up.pushes import Pushes
+from core.tasks import end_tasks
 
 _log = logging.getLogger("routemq.queue.postgresql")
 
@@ -70,7 +71,7 @@ class Notifier:
         """Let what is left go out: the process that pushes and ends at once must be heard too."""
         if self._task is not None:
             await asyncio.wait([self._task], timeout=_LAST_WORDS)
-            await _end(self._task)
+            await end_tasks(self._task)
 
     async def _send_all(self) -> None:
         backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
@@ -108,7 +109,7 @@ class Listener:
 
     async def close(self) -> None:
         if self._task is not None:
-            await _end(self._task)
+            await end_tasks(self._task)
 
     async def _listen_for_ever(self) -> None:
         backoff = Backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE)
@@ -153,8 +154,3 @@ class Listener:
 
     def _heard(self, _connection: object, _pid: int, _channel: str, queue: object) -> None:
         self._pushes.tell([str(queue)])
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

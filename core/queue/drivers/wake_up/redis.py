@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.clock import Backoff
 from core.redis_client import OUT_OF_REACH
+from core.tasks import end_tasks
 
 _log = logging.getLogger("routemq.queue.redis")
 
@@ -41,8 +42,7 @@ class RedisWakeUp:
         return woken
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
 
     async def _listen(self) -> None:
         backoff = Backoff(0.1, 5.0)
