@@ -57,7 +57,7 @@ async def _median_by_wake_up(site: Site, app: Application) -> float:
         await dispatch_here(Prompt(dispatched_at=time.monotonic()))
         await until_idle(app)
     polls = 1 + math.floor((time.monotonic() - began) / SHORTEST_POLL)
-    waits = sorted(entry["after"] for entry in site.entries("started")[before:])
+    waits: list[float] = sorted(entry["after"] for entry in site.entries("started")[before:])
     assert len(waits) == JOBS
     return float(statistics.median(waits[polls:] or [math.inf]))
 
