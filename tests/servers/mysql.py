@@ -6,7 +6,7 @@ import getpass
 import socket
 import subprocess
 
-from tests.servers.process import ServerProcess, find_program
+from tests.servers.process import READY_WITHIN, ServerProcess, find_program
 
 
 class MysqlProcess(ServerProcess):
@@ -21,7 +21,14 @@ class MysqlProcess(ServerProcess):
         (self.directory / "init.sql").write_text(
             "CREATE USER IF NOT EXISTS 'routemq'@'%';\nGRANT ALL ON *.* TO 'routemq'@'%' WITH GRANT OPTION;\n"
         )
-        done = subprocess.run(self._initialise(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            self._initialise(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=READY_WITHIN,
+        )
         if done.returncode:
             raise RuntimeError(f"No data directory for {self}:\n{done.stdout}\n{done.stderr}")
 
