@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_timeout
+import pytest_timeout  # type: ignore[import-untyped]
 
 from tests.servers.databases import Databases
 from tests.servers.iotcore import IotcoreProcess
