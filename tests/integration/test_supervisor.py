@@ -61,8 +61,9 @@ class Watched:
                 await changed.wait()
 
     async def close(self) -> None:
-        for supervisor in self._supervisors:
-            await supervisor.stop(0)
+        async with asyncio.timeout(PROMPT):
+            for supervisor in self._supervisors:
+                await supervisor.stop(0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 
-from tests.servers.process import ServerProcess, find_program
+from tests.servers.process import READY_WITHIN, ServerProcess, find_program
 
 
 class MysqlProcess(ServerProcess):
@@ -30,7 +30,14 @@ class MysqlProcess(ServerProcess):
             raise RuntimeError(f"No data directory for {self}:\n{done.stdout}\n{done.stderr}")
 
     def _make_data(self) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self._initialise(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            self._initialise(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=READY_WITHIN,
+        )
 
     def command(self) -> list[str]:
         assert self.program
