@@ -36,6 +36,7 @@ class MqttSettings(Section):
     max_in_flight: int = Field(1000, ge=1, le=65535, description="messages at most from arrival to PUBACK")
     max_in_flight_bytes: int = Field(67108864, ge=1, description="bytes of payload at most in that span")
     handler_tries: int = Field(3, ge=1, description="tries of a handler before failed_jobs")
+    handler_threads: int = Field(16, ge=1, le=1000, description="threads for controllers that are not async")
     reconnect_min: SomeSeconds = Field(0.5, description="seconds before the first try to reconnect")
     reconnect_max: SomeSeconds = Field(30.0, description="seconds between tries to reconnect, at most")
 

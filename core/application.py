@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import cached_property
 from types import TracebackType
@@ -78,6 +79,7 @@ class Application:
         opened.callback(redis_manager.unbind, redis, prefix)
         handle_message.bind(self._run_recorded_message)
         opened.callback(handle_message.unbind, self._run_recorded_message)
+        opened.callback(self._controller_threads.shutdown, wait=False, cancel_futures=True)
         opened.push_async_callback(self.queues.close)
         await self.queues.open()
 
@@ -180,7 +182,12 @@ class Application:
         from core.routing.table import RouteTable
 
         found = find_objects(self.settings.app.package, "routers", "router", Router)
-        return RouteTable(found, self.settings.mqtt.group_name)
+        return RouteTable(found, self.settings.mqtt.group_name, threads=self._controller_threads)
+
+    @cached_property
+    def _controller_threads(self) -> ThreadPoolExecutor:
+        """Of their own: in the event loop's, they would keep the client from connecting, which needs one as well."""
+        return ThreadPoolExecutor(self.settings.mqtt.handler_threads, thread_name_prefix="controller")
 
     # ── roles ────────────────────────────────────────────────────────────────────────────────────────
 

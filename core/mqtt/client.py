@@ -86,7 +86,8 @@ class MqttClient:
             on_room=self._resume,
         )
         self._connection_type = _connection_type(options)
-        self._connection: Connection | None = None
+        self._connection: Connection | None = None  # being opened, or open
+        self._acknowledger: Acknowledger | None = None
         self._start_over = asyncio.Event()  # connected for the first time, refused, or stopped before
         self._quiet = asyncio.Event()
         self._was_connected = False
@@ -156,7 +157,7 @@ class MqttClient:
         Raises BrokerUnavailableError where there is no connection, or it is lost before the broker answered:
         then the message may or may not have been published. MQTT 3.1.1 carries no properties.
         """
-        if self._connection is None:
+        if self._connection is None or not self._connection.is_open:
             raise self._unavailable(f"cannot publish to {topic}")
         data = payload.encode() if isinstance(payload, str) else payload
         try:
@@ -179,23 +180,29 @@ class MqttClient:
 
     async def _connect_and_receive(self) -> Loss:
         self._connected_at = None
-        connection: Connection | None = None
-        acknowledger: Acknowledger | None = None
         try:
-            connection = await self._new_connection()
-            acknowledger = self._acknowledge_on(connection)
-            if not await unless(self._quiet, self._open(connection)):
+            if not await unless(self._quiet, self._open()) or self._connection is None:
                 return Loss("stopped")
-            return await connection.lost()
+            return await self._connection.lost()
         except (aiomqtt.MqttError, SettingError, ValueError) as error:
             return self._judge(error)
         finally:
-            self.is_connected = False
-            self._connection = None
-            if acknowledger:
-                acknowledger.close()
-            if connection:
-                connection.abandon()
+            self._leave()
+
+    async def _open(self) -> None:
+        connection = self._connection = await self._new_connection()
+        self._acknowledger = self._acknowledge_on(connection)
+        await connection.open()
+        await self._begin(connection)
+
+    def _leave(self) -> None:
+        self.is_connected = False
+        acknowledger, self._acknowledger = self._acknowledger, None
+        connection, self._connection = self._connection, None
+        if acknowledger:
+            acknowledger.close()
+        if connection:
+            connection.abandon()
 
     async def _new_connection(self) -> Connection:
         tls = self._options.tls
@@ -213,9 +220,7 @@ class MqttClient:
         self._intake.follow(acknowledger)
         return acknowledger
 
-    async def _open(self, connection: Connection) -> None:
-        await connection.open()
-        self._connection = connection
+    async def _begin(self, connection: Connection) -> None:
         refused = await self._subscribe(connection)
         if refused and not self._was_connected:
             await connection.close(_DISCONNECT_TIMEOUT)

@@ -109,6 +109,12 @@ class Connection(aiomqtt.Client):
             self.abandon()
             raise
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker has let us in: from CONNACK on, with which messages may come already."""
+        connected = self._connected
+        return connected.done() and not connected.cancelled() and connected.exception() is None
+
     async def subscribe_all(self, subscriptions: Sequence[Subscription]) -> list[ReasonCode]:
         """Send one SUBSCRIBE, and return a reason code for each subscription. Raises aiomqtt.MqttError."""
         if not subscriptions:
@@ -199,7 +205,8 @@ class Connection(aiomqtt.Client):
         self._loop.remove_reader(sock.fileno())
 
     def _may_read(self) -> bool:
-        if self._has_room(False):
+        # CONNACK comes first and takes up no room; handlers that hold all of it may be waiting for this connection.
+        if not self._connected.done() or self._has_room(False):
             return True
         answer_awaited = next(self._pending_calls, None) is not None
         return answer_awaited and self._has_room(True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from core.controller import Handler
@@ -23,10 +26,13 @@ class Endpoint:
     run: NextHandler
 
     @classmethod
-    def of(cls, route: Route) -> Endpoint:
-        """Raises RouteError, which names the registration, where the handler's annotations are of no use."""
+    def of(cls, route: Route, threads: Executor | None = None) -> Endpoint:
+        """`threads` run plain functions.
+
+        Raises RouteError, which names the registration, where the handler's annotations are of no use.
+        """
         try:
-            run = _controller(route)
+            run = _controller(route, threads)
         except RouteError as error:
             raise RouteError(f"{route}: {error}") from error
         for layer in reversed(route.middleware):
@@ -38,9 +44,9 @@ def _around(layer: Middleware, inner: NextHandler) -> NextHandler:
     return lambda context: layer.handle(context, inner)
 
 
-def _controller(route: Route) -> NextHandler:
+def _controller(route: Route, threads: Executor | None) -> NextHandler:
     binding, handler = Binding(route), route.handler
-    call = _call_in_thread if runs_in_thread(handler) else _call
+    call = partial(_call_in_thread, threads) if runs_in_thread(handler) else _call
 
     async def run(context: Context) -> Any:
         return await call(handler, binding.arguments(context))
@@ -52,7 +58,8 @@ async def _call(handler: Handler, arguments: dict[str, Any]) -> Any:
     return await handler(**arguments)
 
 
-async def _call_in_thread(handler: Handler, arguments: dict[str, Any]) -> Any:
+async def _call_in_thread(threads: Executor | None, handler: Handler, arguments: dict[str, Any]) -> Any:
     """Run a plain function beside the event loop. What it hands back to be awaited is awaited on the loop."""
-    result = await asyncio.to_thread(plainly, handler, **arguments)
+    call = partial(copy_context().run, plainly, handler, **arguments)
+    result = await asyncio.get_running_loop().run_in_executor(threads, call)
     return await result if inspect.isawaitable(result) else result

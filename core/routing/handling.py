@@ -12,7 +12,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from core.clock import Backoff, Clock, SystemClock
-from core.errors import MessageError, UnavailableError
+from core.errors import BrokerUnavailableError, MessageError, UnavailableError
 from core.mqtt.message import IncomingMessage
 from core.observability.events import (
     Event,
@@ -34,6 +34,9 @@ from core.tasks import forget_cancellation, is_cancelled_for_stop
 RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int, str], Awaitable[None]]
 """Stores a message that was given up, with what it failed with, the number of its tries, and the job id that its
 record is to have: the same in every attempt to store it, so that there is never a second."""
+
+_IsAway: TypeAlias = Callable[[Exception], bool]
+"""Whether an error says that a server cannot be reached, and is to be waited for."""
 
 
 class _Arrival(Struct, frozen=True):
@@ -70,19 +73,24 @@ class MessageHandler:
         self._shared = shared
         self._clock = clock or SystemClock()
         self._is_lost = False
+        self._waiting = 0  # messages
 
     async def handle(self, message: IncomingMessage) -> None:
         """Returns when the message may be acknowledged: it was handled, or its failure is on record.
 
-        Raises nothing but CancelledError, and that only after `cancel_for_stop`. A server that cannot be reached
-        is waited for, which counts as no try: the message keeps its place in the bounded intake, so the pressure
-        reaches the broker.
+        Raises CancelledError, and that only after `cancel_for_stop`, and BrokerUnavailableError for a message that
+        comes again: with its connection, the chance to acknowledge it is gone, and what its controller did before
+        it published need not be done more often than that. Any other server that cannot be reached is waited for,
+        which counts as no try: the message keeps its place in the bounded intake, so the pressure reaches the broker.
         """
         run, delays = partial(self._pass, message, self._arrival(message)), Backoff(0.1, 2)
+        is_away = _is_store_away if message.qos else _is_server_away
         for attempt in count(1):
-            exception = await self._try(run)
+            exception = await self._try(run, is_away)
             if exception is None:
                 return
+            if message.qos and isinstance(exception, BrokerUnavailableError):
+                raise exception
             if isinstance(exception, MessageError) or attempt >= self._tries:
                 await self._give_up(message, exception, attempt)
                 return
@@ -129,10 +137,10 @@ class MessageHandler:
         else:
             self._emit(MessageDropped(context.topic, context.dropped))
 
-    async def _try(self, run: Callable[[], Awaitable[None]]) -> BaseException | None:
+    async def _try(self, run: Callable[[], Awaitable[None]], is_away: _IsAway) -> BaseException | None:
         """One counted try, begun again while a server is away; None when the message was handled."""
         try:
-            await self._once_reachable(run, UnavailableError)
+            await self._once_reachable(run, is_away)
         except BaseException as error:  # whatever a controller raises must not take the router with it
             if is_cancelled_for_stop():  # cut short, it has not failed: it is delivered again
                 raise asyncio.CancelledError from error
@@ -142,35 +150,63 @@ class MessageHandler:
 
     async def _give_up(self, message: IncomingMessage, exception: BaseException, attempts: int) -> None:
         record = partial(self._record_failure, message, exception, attempts, new_job_id())
-        await _undisturbed(partial(self._once_reachable, record, Exception))
+        await _undisturbed(partial(self._once_reachable, record, lambda _: True))
         self._emit(MessageFailed(message.topic, attempts, exception))
 
-    async def _once_reachable(self, action: Callable[[], Awaitable[None]], away: type[Exception]) -> None:
-        """Run the action, for ever again while it raises `away`."""
-        delays = Backoff(0.1, 5)
-        while True:
+    async def _once_reachable(self, action: Callable[[], Awaitable[None]], is_away: _IsAway) -> None:
+        """Run the action, for ever again while what it raises `is_away`."""
+        error = await _failure_of(action, is_away)
+        if error is not None:
+            self._waiting += 1
             try:
-                await action()
-            except away as error:
-                await self._wait_for_store(error, delays.next())
-            else:
-                self._store_is_back()
-                return
+                await self._wait_until_reachable(action, is_away, error)
+            finally:
+                self._waiting -= 1
+        self._store_was_reached()
 
-    async def _wait_for_store(self, error: Exception, seconds: float) -> None:
+    async def _wait_until_reachable(
+        self, action: Callable[[], Awaitable[None]], is_away: _IsAway, error: Exception | None
+    ) -> None:
+        delays = Backoff(0.1, 5)
+        while error is not None:
+            delay = delays.next()
+            self._store_is_away(error, delay)
+            await self._clock.sleep(delay)
+            error = await _failure_of(action, is_away)
+
+    def _store_is_away(self, error: Exception, retry_in: float) -> None:
         """Told once per outage, not once per message that waits."""
         if not self._is_lost:
             self._is_lost = True
-            self._emit(StoreLost(_STORE, error, seconds))
-        await self._clock.sleep(seconds)
+            self._emit(StoreLost(_STORE, error, retry_in))
 
-    def _store_is_back(self) -> None:
-        if self._is_lost:
+    def _store_was_reached(self) -> None:
+        """By one message; it is back when no other waits for it, which may be for another store."""
+        if self._is_lost and not self._waiting:
             self._is_lost = False
             self._emit(StoreBack(_STORE))
 
     def _emit(self, event: Event) -> None:
         self._events.emit(event)
+
+
+async def _failure_of(action: Callable[[], Awaitable[None]], is_away: _IsAway) -> Exception | None:
+    """Run the action; what it raised, where that `is_away`."""
+    try:
+        await action()
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return error
+    return None
+
+
+def _is_server_away(error: Exception) -> bool:
+    return isinstance(error, UnavailableError)
+
+
+def _is_store_away(error: Exception) -> bool:
+    return isinstance(error, UnavailableError) and not isinstance(error, BrokerUnavailableError)
 
 
 async def _undisturbed(action: Callable[[], Awaitable[None]]) -> None:

@@ -8,6 +8,7 @@ float, str). Two routes of one shape are refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from functools import partial
 
 from core.errors import NoRouteError, RouteError
@@ -20,14 +21,17 @@ from core.routing.trie import Trie
 
 
 class RouteTable:
-    def __init__(self, routers: Iterable[Router], group: str = "routemq") -> None:
-        """`group` names the shared subscriptions. Raises RouteError with the registrations at fault."""
+    def __init__(self, routers: Iterable[Router], group: str = "routemq", *, threads: Executor | None = None) -> None:
+        """`group` names the shared subscriptions; `threads` run controllers that are not async.
+
+        Raises RouteError with the registrations at fault.
+        """
         self.routes = tuple(route for router in routers for route in router.routes)
         self._group = group
         self._trie: Trie[Endpoint] = Trie()
         _check_conflicts(self.routes)
         for route in self.routes:
-            self._trie.add(route.pattern.segments, Endpoint.of(route))
+            self._trie.add(route.pattern.segments, Endpoint.of(route, threads))
 
     def find(self, levels: list[str]) -> Endpoint:
         """The route of a topic, given as its levels. Raises NoRouteError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from core import application
 from core.application import Application
 from core.database.bound import bound_database
 from core.errors import NotRunningError, UnavailableError
+from core.mqtt.message import IncomingMessage
 from core.queue.queue_manager import QueueManager, current
 from core.redis_manager import redis_manager
+from core.router import Router
 from core.settings import load_settings
 
 
@@ -120,3 +123,20 @@ async def test_a_server_that_says_nothing_is_waited_for_no_longer_than_we_were_t
 async def test_a_server_that_is_there_is_reached_without_any_time_to_wait(app: Application) -> None:
     async with app:
         await app.wait_for_database(0)
+
+
+async def test_controllers_in_threads_leave_those_of_the_event_loop_to_the_client(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router, go_on = Router(), threading.Event()
+    router.on("a", lambda: go_on.wait(20))
+    monkeypatch.setattr("core.discovery.find_objects", lambda *_: [router])
+    async with app:
+        handler = app.message_handler()
+        handling = [asyncio.create_task(handler.handle(IncomingMessage("a", b""))) for _ in range(100)]
+        try:
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(asyncio.to_thread(int), 5)
+        finally:
+            go_on.set()
+            await asyncio.gather(*handling)

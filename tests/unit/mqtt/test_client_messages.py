@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import BrokerUnavailableError
-from core.mqtt.message import NO_PROPERTIES, MessageProperties
+from core.mqtt.message import NO_PROPERTIES, IncomingMessage, MessageProperties
 from core.mqtt.options import MqttOptions
 from core.observability.events import BrokerLost, MessageReceived
 from tests.mqtt_harness import Handler, running
@@ -219,6 +219,20 @@ async def test_a_handler_may_publish_while_reading_is_paused(broker: ScriptedBro
         assert [await session.next_puback() for _ in range(50)] == list(range(1, 51))
 
 
+async def test_a_handler_may_publish_while_the_bytes_are_at_their_bound(
+    broker: ScriptedBroker, options: MqttOptions
+) -> None:
+    async with running(replace(options, max_in_flight_bytes=1000), "a", client_id="router") as it:
+        session = await broker.next_session()
+        session.publish("a", bytes(1000), mid=1)
+        session.publish("a", b"2", mid=2)
+        await it.handler.has_begun(bytes(1000))
+        async with asyncio.timeout(5):
+            await it.client.publish("reply", b"x", qos=1)
+        it.handler.release_all()
+        assert [await session.next_puback() for _ in range(2)] == [1, 2]
+
+
 async def test_stopping_lets_handlers_end_and_acknowledges_what_is_done(
     broker: ScriptedBroker, options: MqttOptions
 ) -> None:
@@ -326,3 +340,16 @@ async def test_many_publish_side_by_side_without_a_warning(
     async with running(options, client_id="router") as it:
         await asyncio.gather(*(it.client.publish("reply", b"", qos=number % 2) for number in range(200)))
     assert caplog.text == ""
+
+
+async def test_a_handler_may_publish_while_its_message_comes_with_connack(
+    broker: ScriptedBroker, options: MqttOptions
+) -> None:
+    async def handle(message: IncomingMessage) -> None:
+        await it.client.publish("reply", b"x", qos=1)
+
+    async with running(options, "a", client_id="router", handle=handle) as it:
+        (await broker.next_session()).cut()
+        broker.on_connack = lambda session: publish_numbered(session, 3)
+        session = await broker.next_session()
+        assert [await session.next_puback() for _ in range(3)] == [1, 2, 3]

@@ -63,6 +63,20 @@ async def test_it_comes_back_when_the_broker_does(broker: ScriptedBroker, option
         assert it.client.is_connected
 
 
+async def test_it_comes_back_while_its_handlers_take_all_the_room(broker: ScriptedBroker, options: MqttOptions) -> None:
+    async with running(replace(options, max_in_flight=1, answer_timeout=2), "a", client_id="router") as it:
+        session = await broker.next_session()
+        await it.told.next(BrokerConnected)
+        session.publish("a", b"waits for the broker", mid=1)
+        await it.handler.has_begun(b"waits for the broker")
+        session.cut()
+        with pytest.raises(BrokerUnavailableError):
+            await it.client.publish("reply", b"x", qos=1)
+        async with asyncio.timeout(5):
+            await it.told.next(BrokerConnected)
+        await it.client.publish("reply", b"x", qos=1)
+
+
 async def test_a_broker_that_no_longer_answers_is_noticed(broker: ScriptedBroker, options: MqttOptions) -> None:
     broker.answers_ping = False
     async with running(replace(options, keepalive=1), "a", client_id="router") as it:

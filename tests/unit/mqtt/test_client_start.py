@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import threading
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from paho.mqtt.client import Client
 
 from core.errors import BrokerRefusedError, BrokerUnavailableError
 from core.mqtt.message import Subscription
-from core.mqtt.options import MqttOptions, WillOptions
+from core.mqtt.options import MqttOptions, TlsOptions, WillOptions
 from core.observability.events import BrokerConnected, SubscriptionRefused
 from tests.mqtt_harness import Running, running
 from tests.scripted_broker import ScriptedBroker
@@ -216,3 +217,23 @@ async def test_stopping_while_it_waits_for_the_broker_ends_it(broker: ScriptedBr
         await asyncio.wait_for(it.task, 5)
         with pytest.raises(BrokerUnavailableError, match="stopped"):
             await it.client.connected(1)
+
+
+async def test_stopping_does_not_wait_for_tls_files_that_are_still_being_read(broker: ScriptedBroker) -> None:
+    reading, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class SlowTls(TlsOptions):
+        def context(self) -> ssl.SSLContext:
+            loop.call_soon_threadsafe(reading.set)
+            go_on.wait(20)
+            return super().context()
+
+    options = MqttOptions(host=broker.host, port=broker.port, tls=SlowTls())
+    try:
+        async with running(options, "a", client_id="router", wait=False) as it:
+            await asyncio.wait_for(reading.wait(), 20)
+            await it.client.stop(0)
+            await asyncio.wait_for(asyncio.shield(it.task), 5)
+    finally:
+        go_on.set()

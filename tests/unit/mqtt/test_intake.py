@@ -71,9 +71,20 @@ async def test_pitfall_06_a_message_that_is_handled_and_waits_for_its_puback_tak
     assert bench.handler.most_at_once == 2
 
 
-async def test_an_awaited_answer_does_not_lift_the_bound_on_bytes(bench: Bench) -> None:
+async def test_an_awaited_answer_lifts_the_bound_on_bytes_for_what_stands_before_it_up_to_as_much_again() -> None:
+    bench = Bench(max_messages=10)
     bench.intake.take(message(bytes(100)))
+    assert not bench.intake.has_room()
+    assert bench.intake.has_room(answer_awaited=True)
+    bench.intake.take(message(b"1" * 100))
     assert not bench.intake.has_room(answer_awaited=True)
+    await bench.handler.has_begun(bytes(100))
+    assert bench.handler.began == [bytes(100)]
+    bench.handler.release(bytes(100))
+    await bench.handler.has_begun(b"1" * 100)
+    bench.handler.release(b"1" * 100)
+    await bench.intake.drain(20)
+    assert bench.intake.has_room()
 
 
 async def test_what_waited_on_a_lost_connection_is_left_to_its_redelivery(bench: Bench) -> None:
@@ -129,6 +140,31 @@ async def test_a_handler_cut_short_by_the_end_of_the_grace_can_tell_that_from_a_
     await running.wait()
     await intake.drain(0)
     assert told == [False, True]
+
+
+async def test_a_drain_without_grace_ends_the_one_that_waits_even_for_a_handler_deaf_to_its_cancellation() -> None:
+    running, go_on, told = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def deaf(message: IncomingMessage) -> None:
+        running.set()
+        while not go_on.is_set():
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                told.append("cancelled")
+
+    intake = Intake(deaf, max_messages=10, max_bytes=100, on_room=lambda: None)
+    intake.take(message(b"1", mid=1))
+    await running.wait()
+    patient = asyncio.create_task(intake.drain(20))
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(10):
+            await intake.drain(0)
+            await patient
+        assert told == ["cancelled"]
+    finally:
+        go_on.set()
 
 
 async def test_what_a_handler_sets_in_its_context_no_other_sees() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.clock import SystemClock
 from core.errors import (
     BrokerUnavailableError,
     MessageError,
@@ -224,9 +225,44 @@ async def test_pitfall_09_a_store_that_is_away_is_waited_for_and_counts_as_no_tr
     assert max(clock.slept) <= 5 * 1.25
 
 
-async def test_a_broker_that_is_away_is_waited_for_too(handling: Handling, records: Records) -> None:
-    await handling("pumps/+", Failing(BrokerUnavailableError("away")), tries=1).handle(MESSAGE)
+async def test_a_broker_that_is_away_is_waited_for_with_a_message_that_it_does_not_deliver_again(
+    handling: Handling, records: Records
+) -> None:
+    message = IncomingMessage("pumps/7", b"", qos=0)
+    await handling("pumps/+", Failing(BrokerUnavailableError("away")), tries=1).handle(message)
+    assert records.kinds() == ["StoreLost", "MessageHandled", "StoreBack"]
+
+
+async def test_a_controller_that_the_broker_fails_is_not_run_again_before_the_message_comes_again(
+    handling: Handling, records: Records
+) -> None:
+    controller = Failing(BrokerUnavailableError("away"))
+    with pytest.raises(BrokerUnavailableError):
+        await handling("pumps/+", controller).handle(IncomingMessage("pumps/7", b"", qos=1))
+    assert controller.calls == 1
+    assert records.events == []
     assert records.failures == []
+
+
+async def test_the_store_is_back_when_no_message_waits_any_more(handling: Handling, records: Records) -> None:
+    refused, accept = asyncio.Event(), asyncio.Event()
+
+    async def record(*_: object) -> None:
+        refused.set()
+        if not accept.is_set():
+            raise OSError("refused")
+
+    router = Router()
+    router.on("bad", Failing(*[ValueError()] * 9))
+    router.on("good", Failing())
+    handler = handling(router, tries=1, record_failure=record, clock=SystemClock())
+    waiting = asyncio.create_task(handler.handle(IncomingMessage("bad", b"")))
+    await refused.wait()
+    await handler.handle(IncomingMessage("good", b""))
+    assert records.kinds().count("StoreBack") == 0
+    accept.set()
+    await waiting
+    assert records.kinds() == ["StoreLost", "MessageHandled", "StoreBack", "MessageFailed"]
 
 
 @pytest.mark.parametrize("error", [QueueUnavailableError("away"), OSError("disk full")])
