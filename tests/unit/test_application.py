@@ -13,6 +13,7 @@ from core import application
 from core.application import Application
 from core.database.bound import bound_database
 from core.errors import NotRunningError, UnavailableError
+from core.mqtt.message import IncomingMessage
 from core.queue.queue_manager import QueueManager, current
 from core.redis_manager import redis_manager
 from core.settings import load_settings
@@ -120,3 +121,14 @@ async def test_a_server_that_says_nothing_is_waited_for_no_longer_than_we_were_t
 async def test_a_server_that_is_there_is_reached_without_any_time_to_wait(app: Application) -> None:
     async with app:
         await app.wait_for_database(0)
+
+
+@pytest.mark.parametrize("default", ["default", "rest"])
+async def test_a_message_that_failed_goes_where_jobs_go_that_name_no_queue(tmp_path: Path, default: str) -> None:
+    """A worker that was given no --queue serves it: under a name of its own it would wait for ever."""
+    database = {"url": f"sqlite:///{tmp_path}/queue.sqlite3"}
+    settings = load_settings(None, queue={"connection": "memory", "default": default}, database=database)
+    async with Application(settings) as app:
+        await app.message_handler().handle(IncomingMessage("no/route", b""))
+        (row,) = await app.queues.driver().failures.rows()
+    assert row.queue == default
