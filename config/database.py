@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from core.settings import Section, beside_main
+from core.settings import Section, SomeSeconds, beside_main
 
 _RELATIVE = re.compile(r"^(sqlite(?:\+aiosqlite)?:///)(?=[^/:?])(?!file:)", re.IGNORECASE)
 
@@ -23,8 +23,8 @@ class DatabaseSettings(Section):
         description="sqlite:///path, postgresql://user:password@host/name or mysql://user:password@host/name",
     )
     pool_size: PositiveInt = Field(10, description="connections of one process at most")
-    pool_timeout: PositiveFloat = Field(30.0, description="seconds to wait for a free connection")
-    answer_timeout: PositiveFloat = Field(30.0, description="seconds that PostgreSQL and MySQL get for an answer")
+    pool_timeout: SomeSeconds = Field(30.0, description="seconds to wait for a free connection")
+    answer_timeout: SomeSeconds = Field(30.0, description="seconds that PostgreSQL and MySQL get for an answer")
     sqlite_synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="NORMAL survives a crash of the process, FULL a power cut as well"
     )

@@ -169,6 +169,11 @@ def test_the_file_is_beside_main_wherever_a_program_starts(monkeypatch: pytest.M
         ("QUEUE_LEASE", "inf", "seconds; a dead worker's jobs"),
         ("QUEUE_LEASE", "nan", "seconds; a dead worker's jobs"),
         ("QUEUE_LEASE", "86401", "seconds; a dead worker's jobs"),
+        ("QUEUE_LEASE", "0.9", "seconds; a dead worker's jobs"),
+        ("QUEUE_DEFAULT", "a,b", "the queue of a job that names none"),
+        ("QUEUE_DEFAULT", "x=3", "the queue of a job that names none"),
+        ("QUEUE_DEFAULT", " a", "the queue of a job that names none"),
+        ("QUEUE_DEFAULT", "x" * 192, "the queue of a job that names none"),
         ("QUEUE_RETRY_AFTER", "1e300", "seconds between a failed try and the next"),
         ("QUEUE_TIMEOUT", "inf", "seconds that one try may take"),
         ("QUEUE_SLEEP", "inf", "seconds between polls"),
@@ -216,7 +221,13 @@ def test_a_wrong_setting_is_named_with_value_and_remedy(
         ("MQTT_TLS_CA_FILE", "/nowhere.pem", "it is no file that is there"),
         ("QUEUE_LEASE", "often", "it is no number"),
         ("QUEUE_LEASE", "nan", "it is no finite number"),
-        ("QUEUE_LEASE", "0", "it must be above 0"),
+        ("QUEUE_LEASE", "0", "it must be 1 or more"),
+        ("QUEUE_SLEEP", "0", "it must be above 0"),
+        (
+            "QUEUE_DEFAULT",
+            "a,b",
+            "the name of a queue is 1 to 191 printable characters, without , and = and without blanks around them",
+        ),
         ("LOG_FORMAT", "xml", "it must be 'text' or 'json'"),
         ("REDIS_URL", "localhost", "it is no URL that begins with redis://, rediss:// or unix://"),
     ],
@@ -225,6 +236,21 @@ def test_what_is_wrong_is_told_in_words_of_ours(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
 ) -> None:
     assert f" is not usable: {why}. It is: " in problem_with(monkeypatch, **{name: value})
+
+
+def numbers() -> list[str]:
+    return [
+        variable(section, name)
+        for section in section_classes()
+        for name, field in section.model_fields.items()
+        if field.annotation in (int, float, int | None, float | None)
+    ]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("name", numbers())
+def test_no_number_is_infinite_or_none_at_all(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    assert problem_with(monkeypatch, **{name: value}).startswith(f"{name}={value!r} is not usable: ")
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +108,12 @@ async def test_a_process_that_is_gone_already_is_no_error(monkeypatch: pytest.Mo
 def test_it_is_healthy_while_each_process_shows_that_it_is(tmp_path: Path) -> None:
     processes = Supervisor("sleeper", 2, Events(), command=lambda _: SLEEPER, health_file=str(tmp_path / "health"))
     first, second = (tmp_path / f"health.{number}" for number in (1, 2))
-    steps: list[Callable[[], object]] = [lambda: None, first.touch, second.touch, lambda: os.utime(first, (0, 0))]
-    found = []
-    for step in steps:
-        step()
+    found = [processes.is_healthy]
+    for file in (first, second):
+        file.touch()
         found.append(processes.is_healthy)
-    assert found == [False, False, True, False]
+    os.utime(first, (0, 0))
+    assert [*found, processes.is_healthy] == [False, False, True, False]
 
 
 def test_without_processes_it_is_healthy() -> None:
