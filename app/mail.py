@@ -5,14 +5,13 @@ from __future__ import annotations
 import smtplib
 import threading
 from email.message import EmailMessage
-from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from core.settings import Section
+from core.settings import Section, beside_main
 
-OUTBOX = Path("storage/outbox.txt")
+OUTBOX = "storage/outbox.txt"
 
 
 class MailSettings(Section):
@@ -31,7 +30,7 @@ class MailboxBusy(Exception):
 
 def send(to: str, subject: str, body: str, *, message_id: str) -> None:
     """Hand a mail over. Blocks. Raises OSError or smtplib.SMTPException where the server does not take it."""
-    settings = MailSettings(_env_file=".env")  # type: ignore[call-arg]
+    settings = MailSettings(_env_file=beside_main(".env"))  # type: ignore[call-arg]
     message = _message(settings.sender, to, subject, body, message_id)
     if settings.host is None:
         _outbox.send(message)
@@ -62,8 +61,9 @@ class Outbox:
     def send(self, message: EmailMessage) -> None:
         with self._lock:
             self._greylist(message["To"])
-            OUTBOX.parent.mkdir(exist_ok=True)
-            with OUTBOX.open("a", encoding="utf-8") as file:
+            outbox = beside_main(OUTBOX)
+            outbox.parent.mkdir(exist_ok=True)
+            with outbox.open("a", encoding="utf-8") as file:
                 file.write(f"{message.as_bytes().decode()}\n---\n")
 
     def _greylist(self, address: str) -> None:

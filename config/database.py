@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from core.settings import Section
+from core.settings import Section, SomeSeconds, beside_main
 
-ROOT = Path(__file__).absolute().parents[1]
-"""Where main.py is."""
 _RELATIVE = re.compile(r"^(sqlite(?:\+aiosqlite)?:///)(?=[^/:?])(?!file:)", re.IGNORECASE)
 
 
@@ -26,8 +23,8 @@ class DatabaseSettings(Section):
         description="sqlite:///path, postgresql://user:password@host/name or mysql://user:password@host/name",
     )
     pool_size: PositiveInt = Field(10, description="connections of one process at most")
-    pool_timeout: PositiveFloat = Field(30.0, description="seconds to wait for a free connection")
-    answer_timeout: PositiveFloat = Field(30.0, description="seconds that PostgreSQL and MySQL get for an answer")
+    pool_timeout: SomeSeconds = Field(30.0, description="seconds to wait for a free connection")
+    answer_timeout: SomeSeconds = Field(30.0, description="seconds that PostgreSQL and MySQL get for an answer")
     sqlite_synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="NORMAL survives a crash of the process, FULL a power cut as well"
     )
@@ -36,4 +33,4 @@ class DatabaseSettings(Section):
     @classmethod
     def _from_main(cls, url: str) -> str:
         """A relative path of SQLite begins beside main.py: it is one file, wherever a program is started."""
-        return _RELATIVE.sub(lambda found: f"{found[1]}{ROOT}/", url.strip())
+        return _RELATIVE.sub(lambda found: f"{found[1]}{beside_main('')}/", url.strip())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from core.queue.queue_name import QUEUE_NAME_RULE, is_queue_name
 from core.settings import Seconds, Section, SomeSeconds
 
 MOST = 2**31 - 1
@@ -17,10 +18,10 @@ class QueueSettings(Section):
     model_config = SettingsConfigDict(env_prefix="QUEUE_")
 
     connection: Literal["database", "redis", "memory"] = Field("database", description="`redis` or `database`")
-    default: str = Field("default", min_length=1, description="the queue of a job that names none")
+    default: str = Field("default", description="the queue of a job that names none")
     lease: float = Field(
         15.0,
-        gt=0,
+        ge=1,  # one unexpected answer to the heartbeat takes half a second, and is not to cost all leases
         le=86400,
         allow_inf_nan=False,
         description="seconds; a dead worker's jobs run again within two of them",
@@ -46,3 +47,10 @@ class QueueSettings(Section):
     max_pending: PositiveInt = Field(
         10_000, le=MOST, description="dispatches that wait for their write at most; more must wait"
     )
+
+    @field_validator("default")
+    @classmethod
+    def _has_workers(cls, name: str) -> str:
+        if not is_queue_name(name):
+            raise ValueError(f"the name of a queue is {QUEUE_NAME_RULE}")
+        return name

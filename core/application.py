@@ -258,6 +258,7 @@ class Application:
 
     @cached_property
     def _failed_messages(self) -> FailedMessages:
+        """They go to QUEUE_DEFAULT, not always to `default`, which a worker without --queue may not serve."""
         queue = self.settings.queue
         return handle_message.FailedMessages(self.queues.driver().failures, queue.connection, queue.default)
 

@@ -27,10 +27,17 @@ if TYPE_CHECKING:
     from config.queue import QueueSettings
     from config.redis import RedisSettings
 
+ROOT = Path(__file__).absolute().parents[1]
+"""Where main.py is."""
 
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=CENTURY, allow_inf_nan=False)]
 SomeSeconds: TypeAlias = Annotated[float, Field(gt=0, le=CENTURY, allow_inf_nan=False)]
 """More than none."""
+
+
+def beside_main(path: str | Path) -> Path:
+    """Where a file of this installation is, wherever a program is started; an absolute path is left as it is."""
+    return ROOT / path
 
 
 class Section(BaseSettings):
@@ -60,7 +67,8 @@ _SECTIONS = {
 
 
 def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
-    """Read every section of `config/` from the environment and `env_file`.
+    """Read every section of `config/` from the environment and `env_file`, of which a relative path begins
+    beside main.py.
 
     `overrides` replaces fields by section, e.g. `mqtt={"port": 1884}`. Raises SettingError, which names
     every variable that is wrong, its value, and the remedy.
@@ -97,7 +105,8 @@ def _load_section(
 ) -> Any:
     section = _section_class(name, class_name)
     try:
-        return section(_env_file=env_file, **overrides)  # type: ignore[call-arg]
+        file = None if env_file is None else beside_main(env_file)
+        return section(_env_file=file, **overrides)  # type: ignore[call-arg]
     except ValidationError as error:
         problems.extend(_describe(section, problem) for problem in error.errors())
     except UnicodeDecodeError as error:

@@ -7,12 +7,24 @@ from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import Connection
+from alembic.ddl.mysql import MySQLImpl
+from sqlalchemy import Connection, Table
 
 from core.database.columns import PayloadText, UtcDateTime
 from core.database.engine import Database
 from core.database.migrations import model_metadata
 from core.settings import load_settings
+
+
+class _Mysql(MySQLImpl):
+    """Leaves the primary key of Alembic's own table without a name, of which MariaDB warns."""
+
+    __dialect__ = "mysql"
+
+    def version_table_impl(self, **options: Any) -> Table:
+        table = super().version_table_impl(**options)
+        table.primary_key.name = None
+        return table
 
 
 def _render(kind: str, item: Any, autogenerate: AutogenContext) -> str | Literal[False]:

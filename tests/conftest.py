@@ -10,10 +10,13 @@ restartable_redis, restartable_postgres, restartable_mysql, restartable_mosquitt
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_timeout  # type: ignore[import-untyped]
 
 from tests.servers.databases import Databases
 from tests.servers.iotcore import IotcoreProcess
@@ -24,6 +27,33 @@ from tests.servers.postgres import PostgresProcess
 from tests.servers.redis import ValkeyProcess, delete_keys
 
 needs_mosquitto = pytest.mark.skipif(MosquittoProcess.program is None, reason="mosquitto is not on PATH")
+
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STDERR] = os.dup(2)  # while a test runs, 2 is what it captures
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> None:
+    """The stacks of a test that hangs. What pytest-timeout shows of them is lost in a process of pytest-xdist."""
+    if hasattr(item.config, "workerinput"):
+        faulthandler.dump_traceback_later(0.95 * settings.timeout, file=item.config.stash[STDERR])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_cancel_timer() -> None:
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """pytest-timeout has no limit for what comes after a failure (pytest-timeout#196): the fixtures' ends have one."""
+    if isinstance(node, pytest.Item):
+        settings = pytest_timeout._get_item_settings(node)
+        if settings.timeout and not settings.func_only:
+            node.ihook.pytest_timeout_set_timer(item=node, settings=settings)
 
 
 @pytest.fixture(scope="session")

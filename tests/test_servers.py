@@ -138,10 +138,12 @@ def test_servers_end_with_a_test_run_that_is_killed() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as run:
-        assert run.stdout
-        pid, directory = run.stdout.readline().split()
-        server = psutil.Process(int(pid))
-        run.kill()
+        try:
+            assert run.stdout
+            pid, directory = run.stdout.readline().split()
+            server = psutil.Process(int(pid))
+        finally:
+            run.kill()
     # Both are bounded by the test's own time limit.
     while is_alive(server) or Path(directory).exists():
         time.sleep(0.01)

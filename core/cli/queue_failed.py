@@ -13,6 +13,7 @@ import click
 from core.cli.failure import message_in, payload_text, reason
 from core.cli.numbers import at_least_one, hours
 from core.cli.output import count, print_cells, print_json, print_json_rows
+from core.cli.queue_name import queue_name
 from core.cli.running import json_option, run_in_application
 from core.errors import RouteMQError
 from core.queue.state import FailedJob
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--queue", help="Only those of this queue.")
+@click.option("--queue", type=queue_name, help="Only those of this queue.")
 @click.option("--limit", type=at_least_one, help="At most so many.")
 @json_option
 def queue_failed(queue: str | None, limit: int | None, as_json: bool) -> None:
@@ -62,7 +63,7 @@ def queue_show(id: str, as_json: bool) -> None:  # noqa: A002, the word of the c
 
 @click.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--queue", help="With `all`: only those of this queue.")
+@click.option("--queue", type=queue_name, help="With `all`: only those of this queue.")
 def queue_retry(ids: tuple[str, ...], queue: str | None) -> None:
     """Put failed jobs, or `all` of them, back on their queues."""
     if ids != ("all",) and (queue is not None or "all" in ids):

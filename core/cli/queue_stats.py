@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core.cli.output import count, print_table
+from core.cli.queue_name import queue_name
 from core.cli.running import connection_option, json_option, run_in_application
 
 _COLUMNS = ("queue", "available", "scheduled", "executing", "retryable", "failed", "oldest_seconds")
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--queue", help="Only this queue.")
+@click.option("--queue", type=queue_name, help="Only this queue.")
 @connection_option
 @json_option
 def queue_stats(queue: str | None, connection: str | None, as_json: bool) -> None:
@@ -35,7 +36,7 @@ def queue_stats(queue: str | None, connection: str | None, as_json: bool) -> Non
 
 
 @click.command()
-@click.argument("queue")
+@click.argument("queue", type=queue_name)
 @connection_option
 def queue_clear(queue: str, connection: str | None) -> None:
     """Delete the jobs of QUEUE that nobody executes, messages that were put back included. Failed ones stay."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.cli.numbers import at_least_one, megabytes, seconds, some_seconds
+from core.cli.queue_name import queue_name
 from core.cli.running import connection_option, run_in_application, start_timeout_option
 from core.errors import SettingError
 from core.queue.worker.options import WorkerOptions
@@ -24,9 +25,12 @@ class QueueOrderType(click.ParamType[QueueOrder]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> QueueOrder:
         try:
-            return value if isinstance(value, QueueOrder) else QueueOrder.parse(value)
+            order = value if isinstance(value, QueueOrder) else QueueOrder.parse(value)
         except SettingError as error:
             self.fail(str(error), param, ctx)
+        for name in order.names:
+            queue_name.convert(name, param, ctx)
+        return order
 
 
 @click.command()

@@ -16,12 +16,13 @@ def router(start_timeout: float | None = None) -> None:
 
 @click.command(hidden=True)
 @click.argument("number", type=click.IntRange(min=1))
-def shared_process(number: int) -> None:
+@start_timeout_option
+def shared_process(number: int, start_timeout: float | None) -> None:
     """One process of the shared routes; the router starts it."""
-    _run(number, None)
+    _run(number, start_timeout)
 
 
 def _run(number: int | None, start_timeout: float | None) -> None:
     from core.roles.router_role import RouterRole
 
-    run_in_application(lambda app: RouterRole(app, number).run(start_timeout))
+    run_in_application(lambda app: RouterRole(app, number, start_timeout).run())

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
@@ -109,7 +109,7 @@ class Database:
 
         engine = create_async_engine(
             self.url.text,
-            connect_args=_CONNECT_ARGUMENTS[self.dialect],
+            connect_args=self._connect_arguments(),
             hide_parameters=True,  # errors go to the log, payloads do not
             pool_recycle=_RECYCLE_SECONDS,
             **_ENGINE_ARGUMENTS[self.dialect],
@@ -118,7 +118,7 @@ class Database:
         event.listen(engine.sync_engine, "do_connect", self._connect)
         event.listen(engine.sync_engine, "handle_error", _leave_read_only_server)
         if self.url.path:
-            self._prepare_sqlite(engine)
+            self._prepare_sqlite(self.url.path)
         return engine
 
     async def read(self, work: Work[Answer]) -> Answer:
@@ -253,26 +253,27 @@ class Database:
             ) from error
         raise error
 
-    def _prepare_sqlite(self, engine: AsyncEngine) -> None:
-        from sqlalchemy import event
-
+    def _prepare_sqlite(self, path: Path) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SettingError(
                 f"DATABASE_URL names SQLite, and this Python has SQLite {sqlite3.sqlite_version}; "
                 "RouteMQ needs 3.35 or later. Use a newer Python, or PostgreSQL or MySQL."
             )
-        if self.url.path:
-            _make_directory(self.url.path.parent)
-        event.listen(engine.sync_engine, "connect", self._set_pragmas)
-        event.listen(engine.sync_engine, "invalidate", _give_lock_back)
+        _make_directory(path.parent)
 
-    def _set_pragmas(self, connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA synchronous = {self._sqlite_synchronous}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+    def _connect_arguments(self) -> dict[str, Any]:
+        arguments = _CONNECT_ARGUMENTS[self.dialect]
+        if self.dialect != "sqlite":
+            return arguments
+        from core.database.sqlite_connection import connect
+
+        pragmas = {
+            "busy_timeout": _BUSY_SECONDS * 1000,
+            "journal_mode": "WAL",
+            "synchronous": self._sqlite_synchronous,
+            "foreign_keys": "ON",
+        }
+        return {**arguments, "async_creator_fn": partial(connect, pragmas=pragmas)}
 
 
 def _make_directory(directory: Path) -> None:
@@ -298,11 +299,3 @@ def _leave_read_only_server(context: ExceptionContext) -> None:
 
     if context.sqlalchemy_exception is not None and is_read_only(context.sqlalchemy_exception):
         context.is_disconnect = True
-
-
-def _give_lock_back(connection: Any, _record: object, _error: object) -> None:
-    """Where a task is cancelled, SQLite's thread runs the statement all the same, and takes the write lock.
-
-    Closing the connection is not enough: SQLite keeps it, lock and all, while anybody holds the statement.
-    """
-    connection.rollback()

@@ -59,7 +59,7 @@ class LiveView:
             (numbers + lost, "bold"),
             (refused, "red"),
             f"\nMQTT broker {there.broker}   {there.connection} queue in {there.database_here}   log in ",
-            str(there.log_file),
+            there.log_file_here,
             (notes, "yellow"),
             (troubles, "red"),
         )

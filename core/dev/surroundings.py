@@ -28,6 +28,10 @@ class Surroundings:
         before, scheme, path = self.database.partition("sqlite:///")
         return self.database if before or not scheme else f"{scheme}{_shortest(path)}"
 
+    @property
+    def log_file_here(self) -> str:
+        return _shortest(str(self.log_file))
+
     def command(self, words: str) -> str:
         """A command of this program, as it is typed here, for the store of this run."""
         here = f"DATABASE_URL={self.database} QUEUE_CONNECTION={self.connection} " if self.ignored else ""

@@ -19,10 +19,8 @@ from core.queue.driver import Driver
 from core.queue.envelope import write_envelope
 from core.queue.group_commit import GroupCommit, chunks
 from core.queue.job_id import new_job_id
+from core.queue.queue_name import QUEUE_NAME_RULE, is_queue_name
 from core.queue.state import NewJob, QueueStats
-
-MAX_QUEUE_NAME = 191
-"""Characters; what an index of MySQL holds of a utf8mb4 column."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +222,6 @@ def _seconds(delay: float | timedelta) -> float:
 
 
 def _checked_queue(name: object) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_QUEUE_NAME or not name.isprintable():
-        raise DispatchError(f"{name!r} is no name for a queue: use 1 to {MAX_QUEUE_NAME} printable characters.")
+    if not is_queue_name(name):
+        raise DispatchError(f"{name!r} is no name for a queue: use {QUEUE_NAME_RULE}.")
     return name

@@ -9,6 +9,7 @@ from typing import Any
 from core.clock import CENTURY
 from core.errors import SettingError, UnknownJobError
 from core.job import OPTIONS, Job, job_name
+from core.queue.queue_name import QUEUE_NAME_RULE, is_queue_name
 
 
 class JobRegistry:
@@ -25,7 +26,7 @@ class JobRegistry:
 
     def register(self, cls: type[Job]) -> type[Job]:
         """Make a class known; usable as a decorator. Raises SettingError for an option of it that cannot be."""
-        for option in OPTIONS:
+        for option in (*OPTIONS, "queue"):
             _check(cls, option, getattr(cls, option, None))
         self._classes[job_name(cls)] = cls
         return cls
@@ -54,11 +55,16 @@ def _check(cls: type[Job], option: str, value: Any) -> None:
     """What is worked out for each job (a property) can only be judged then, and the unset is the configured default."""
     if value is None or hasattr(value, "__get__") or _is_usable(option, value):
         return
-    rule = "a whole number of 1 or more" if option == "max_tries" else "a number of seconds from 0 to a century"
+    rule = _RULES.get(option, "a number of seconds from 0 to a century")
     raise SettingError(f"{job_name(cls)}.{option}={value!r} is not usable: give {rule}. Correct it in the class.")
 
 
+_RULES = {"max_tries": "a whole number of 1 or more", "queue": QUEUE_NAME_RULE}
+
+
 def _is_usable(option: str, value: Any) -> bool:
+    if option == "queue":
+        return is_queue_name(value)
     if option == "max_tries":
         return type(value) is int and value >= 1
     return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= CENTURY

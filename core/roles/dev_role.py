@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from core.application import Application
 from core.dev.activity import Activity
@@ -24,12 +23,12 @@ from core.queue.worker.queue_order import QueueOrder
 from core.queue.worker.worker import Worker
 from core.roles.signals import on_stop_signal
 from core.roles.unknown_settings import unknown_settings
-from core.settings import Settings
+from core.settings import Settings, beside_main
 from core.tasks import end_tasks, first_of, unless
 
 _log = logging.getLogger("routemq.dev")
 
-LOG_FILE = Path("storage/dev.log")
+LOG_FILE = "storage/dev.log"
 GRACE = 3.0
 """Seconds that running jobs and controllers get at the end: whoever stops this sits before it."""
 
@@ -110,13 +109,14 @@ class DevRole:
                 await asyncio.to_thread(self._broker.start)
 
     async def _view(self, app: Application, activity: Activity) -> None:
-        log_to_file(LOG_FILE)
+        log_file = beside_main(LOG_FILE)
+        log_to_file(log_file)
         there = Surroundings(
             self._broker.host,
             self._broker.port,
             app.database.address,
             app.settings.queue.connection,
-            LOG_FILE,
+            log_file,
             self._ignored,
         )
         if sys.stdout.isatty():

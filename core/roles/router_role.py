@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Sequence
 
 from core.application import Application
 from core.errors import UnavailableError
@@ -12,7 +13,7 @@ from core.observability.health import showing_health
 from core.roles.garbage import search_rarely
 from core.roles.signals import on_stop_signal, stop_with_parent
 from core.roles.stores import refuse_memory
-from core.roles.supervisor import Program, Supervisor
+from core.roles.supervisor import Supervisor
 from core.tasks import first_of, unless
 
 _log = logging.getLogger("routemq.router")
@@ -24,16 +25,20 @@ LAST_WORDS = 5.0
 class RouterRole:
     """One process of the router: the main one, or (with `number`) one for the shared routes."""
 
-    def __init__(self, app: Application, number: int | None = None) -> None:
+    def __init__(self, app: Application, number: int | None = None, start_timeout: float | None = None) -> None:
+        """`start_timeout` is in seconds, by default APP_START_TIMEOUT; that of the shared processes as well."""
         self._app = app
         self._number = number
+        self._start_timeout = app.settings.app.start_timeout if start_timeout is None else start_timeout
+        self._health_file = app.settings.app.health_file
         self._grace = app.settings.app.grace
         self._client = app.mqtt_client(number)
         self._processes = Supervisor(
             "shared process",
             app.routes.shared_process_count if number is None else 0,
             app.events,
-            program=lambda number: Program((sys.executable, sys.argv[0], "shared-process", str(number))),
+            command=self._command,
+            health_file=self._health_file,
         )
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -47,22 +52,28 @@ class RouterRole:
         self._stopping.set()
         self._client.quiet()
 
-    async def run(self, start_timeout: float | None = None) -> None:
+    async def run(self) -> None:
         """Wait for stores and broker, then route messages until stopped.
 
         Raises what keeps it from starting: UnavailableError, BrokerRefusedError, SchemaOutdatedError,
         SettingError.
         """
         refuse_memory(self._app.settings)
-        limit = self._app.settings.app.start_timeout if start_timeout is None else start_timeout
         with on_stop_signal(self.stop), stop_with_parent(self.stop, is_child=self._number is not None):
-            if not await unless(self._stopping, self._app.wait_until_ready(limit)):
+            if not await unless(self._stopping, self._app.wait_until_ready(self._start_timeout)):
                 return
             self._tell_start()
             search_rarely()
-            async with showing_health(self._app.settings.app.health_file, lambda: self._client.is_connected):
-                await self._serve(limit)
+            async with showing_health(self._health_file, self._is_healthy):
+                await self._serve()
         _log.info("stopped")
+
+    def _command(self, number: int) -> Sequence[str]:
+        """What runs a shared process."""
+        return sys.executable, sys.argv[0], "shared-process", f"--start-timeout={self._start_timeout}", str(number)
+
+    def _is_healthy(self) -> bool:
+        return self._client.is_connected and self._processes.is_healthy
 
     def _tell_start(self) -> None:
         if self._number is None:
@@ -70,10 +81,10 @@ class RouterRole:
             store = self._app.store_name()
             _log.info("router: %d routes, MQTT broker %s:%d, jobs go to %s", routes, mqtt.broker, mqtt.port, store)
 
-    async def _serve(self, limit: float) -> None:
+    async def _serve(self) -> None:
         receiving = asyncio.create_task(self._client.run(), name="mqtt")
         try:
-            await self._client.connected(limit)
+            await self._client.connected(self._start_timeout)
             self._processes.start()
             await first_of(self._stopping.wait(), asyncio.wait({receiving}))
         except UnavailableError:

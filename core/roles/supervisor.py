@@ -10,12 +10,12 @@ import logging
 import os
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from core.clock import Backoff
 from core.observability.events import Events, ProcessDied, ProcessReplaced, ProcessStarted
+from core.observability.health import looks_healthy
 
 _log = logging.getLogger("routemq")
 
@@ -27,15 +27,6 @@ REPLACE_ME = 75
 """The exit code by which a process asks for another in its place (EX_TEMPFAIL of sysexits.h)."""
 
 
-@dataclass(frozen=True)
-class Program:
-    """What is run as a process."""
-
-    command: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict)
-    """Beside the environment as it is."""
-
-
 class Supervisor:
     """Starts processes 1 to `count`, starts them anew when they die, and stops them.
 
@@ -43,13 +34,24 @@ class Supervisor:
     """
 
     def __init__(
-        self, name: str, count: int, events: Events, *, program: Callable[[int], Program], may_end: bool = False
+        self,
+        name: str,
+        count: int,
+        events: Events,
+        *,
+        command: Callable[[int], Sequence[str]],
+        health_file: str | None = None,
+        may_end: bool = False,
     ) -> None:
-        """`name` is what events call a process; `program` tells what to run, by its number."""
+        """`name` is what events call a process; `command` tells what to run, by its number.
+
+        Each process shows its health by a file of its own: `health_file` with `.1`, `.2`, … behind it.
+        """
         self._name = name
         self._count = count
         self._events = events
-        self._program = program
+        self._command = command
+        self._health_file = health_file
         self._may_end = may_end
         self._running: dict[int, Process] = {}
         self._stopping = asyncio.Event()
@@ -58,6 +60,14 @@ class Supervisor:
     def start(self) -> None:
         numbers = range(1, self._count + 1)
         self._watchers = [asyncio.create_task(self._watch(n), name=f"{self._name}-{n}") for n in numbers]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether each process, as its file says, has been well lately: one that is stuck is for somebody to see.
+
+        Without a `health_file` nobody can tell, and none is.
+        """
+        return all(looks_healthy(f"{self._health_file}.{number}") for number in range(1, self._count + 1))
 
     async def all_ended(self) -> None:
         """Wait until every process has ended for good."""
@@ -123,10 +133,10 @@ class Supervisor:
                 await self._stopping.wait()
 
     async def _spawn(self, number: int) -> Process:
-        program = self._program(number)
+        health = {} if self._health_file is None else {"APP_HEALTH_FILE": f"{self._health_file}.{number}"}
         # A session of its own: Ctrl-C reaches it through us alone. The pipe closes when we die, however we do.
         process = await asyncio.create_subprocess_exec(
-            *program.command, env={**os.environ, **program.env}, stdin=PIPE, start_new_session=True
+            *self._command(number), env={**os.environ, **health}, stdin=PIPE, start_new_session=True
         )
         self._running[number] = process
         self._events.emit(ProcessStarted(f"{self._name} {number}", process.pid))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from core.settings import section_classes, variable
+from core.settings import beside_main, section_classes, variable
 
 _CONTAINER_LINK = re.compile(r".*_(SERVICE|PORT_\d+)_")
 """What Docker and Kubernetes put into the environment of whoever may reach a server, as REDIS_PORT_6379_TCP."""
@@ -19,7 +19,7 @@ def unknown_settings(env_file: str | Path = ".env") -> list[str]:
     each line of that file that cannot be read."""
     known = [variable(section, field) for section in section_classes() for field in section.model_fields]
     prefixes = tuple({f"{name.partition('_')[0]}_" for name in known})
-    in_file, problems = _read(Path(env_file))
+    in_file, problems = _read(beside_main(env_file), str(env_file))
     for where, names in (("the environment", sorted(os.environ)), (str(env_file), in_file)):
         problems += [_told(name, where, known) for name in _strangers(names, prefixes, known)]
     return problems
@@ -36,7 +36,7 @@ def _told(name: str, where: str, known: list[str]) -> str:
     return f"{name} in {where} is no setting of RouteMQ's and is ignored{f'; is it {near[0]}?' if near else '.'}"
 
 
-def _read(file: Path) -> tuple[list[str], list[str]]:
+def _read(file: Path, name: str) -> tuple[list[str], list[str]]:
     """The names that a file sets, and what is wrong with its other lines."""
     from dotenv.parser import parse_stream
 
@@ -45,6 +45,6 @@ def _read(file: Path) -> tuple[list[str], list[str]]:
     with file.open(encoding="utf-8") as text:
         bindings = list(parse_stream(text))
     junk = [
-        f"{file}, line {each.original.line}: it is no NAME=value, and is ignored." for each in bindings if each.error
+        f"{name}, line {each.original.line}: it is no NAME=value, and is ignored." for each in bindings if each.error
     ]
     return [each.key for each in bindings if each.key], junk

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from core.application import Application
-from core.observability.health import looks_healthy, showing_health
+from core.observability.health import showing_health
 from core.queue.worker.worker import LAST_WORDS
 from core.roles.signals import on_stop_signal
 from core.roles.stores import refuse_memory
-from core.roles.supervisor import Program, Supervisor
+from core.roles.supervisor import Supervisor
 from core.tasks import first_of, unless
 
 CLOSING = 5.0
@@ -27,12 +27,17 @@ class WorkerProcesses:
     ) -> None:
         """`options` are those of `--queue-work` for each worker."""
         self._app = app
-        self._count = count
-        self._options = options
         self._max_time = max_time
         self._grace = app.settings.app.grace + LAST_WORDS + CLOSING
         self._health_file = app.settings.app.health_file
-        self._supervisor = Supervisor("worker", count, app.events, program=self._program, may_end=may_end)
+        self._supervisor = Supervisor(
+            "worker",
+            count,
+            app.events,
+            command=lambda _: (sys.executable, sys.argv[0], "queue-work", "--supervised", *options),
+            health_file=self._health_file,
+            may_end=may_end,
+        )
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -50,7 +55,7 @@ class WorkerProcesses:
         with on_stop_signal(self.stop):
             if not await unless(self._stopping, self._app.wait_until_ready(start_timeout, connection=connection)):
                 return True
-            async with showing_health(self._health_file, self._is_healthy):
+            async with showing_health(self._health_file, lambda: self._supervisor.is_healthy):
                 self._supervisor.start()
                 await first_of(self._stopping.wait(), self._supervisor.all_ended(), self._time_is_up())
                 self._stopping.set()
@@ -58,11 +63,3 @@ class WorkerProcesses:
 
     async def _time_is_up(self) -> None:
         await asyncio.sleep(self._max_time) if self._max_time is not None else await asyncio.Event().wait()
-
-    def _program(self, number: int) -> Program:
-        env = {} if self._health_file is None else {"APP_HEALTH_FILE": f"{self._health_file}.{number}"}
-        return Program((sys.executable, sys.argv[0], "queue-work", "--supervised", *self._options), env)
-
-    def _is_healthy(self) -> bool:
-        """Whether each worker is: one that is stuck is for somebody to see."""
-        return all(looks_healthy(f"{self._health_file}.{number}") for number in range(1, self._count + 1))

@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.Column("sensor", sa.String(64), nullable=False),
         sa.Column("taken_at", UtcDateTime(), nullable=False),
         sa.Column("temperature", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("site", "sensor", "taken_at", name="pk_readings"),
+        sa.PrimaryKeyConstraint("site", "sensor", "taken_at"),
         mysql_engine="InnoDB",
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",  # pump-7 and PUMP-7 are two sensors, as they are two topics

@@ -1,7 +1,7 @@
 """Runs a documented app in a process of its own: `documented_app.py MESSAGES BLOCKS`, in the app's folder.
 
-Messages go through its routes, then the blocks are executed as the body of a controller or a job would be, then a
-worker runs what is available. What came of it is printed as JSON.
+Messages go through its routes, then the blocks are executed one after another, as they are read, then a worker runs
+what is available. What came of it is printed as JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import inspect
 import json
 import sys
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from core.application import Application
+from core.job import Job
 from core.mqtt.message import IncomingMessage, MessageProperties
 from core.observability.events import Events, JobCompleted, JobFailed, JobRetried, MessageDropped
 from core.queue.worker.options import WorkerOptions
@@ -44,8 +45,7 @@ async def main(messages: Path, blocks: Path) -> None:
         report = Report(app.events)
         await receive(app, report, json.loads(messages.read_text()))
         failed_messages = [row.exception for row in await app.failures.rows()]
-        for block in json.loads(blocks.read_text()):
-            await execute(block)
+        await execute(app, json.loads(blocks.read_text()))
         queues = QueueOrder(("default", "emails"))
         await app.worker(WorkerOptions(queues, stop_when_empty=True)).run()
         routes = [route.pattern.text for route in app.routes.routes]
@@ -60,12 +60,17 @@ async def receive(app: Application, report: Report, messages: list[dict[str, Any
         await handler.handle(IncomingMessage(each["topic"], each["payload"].encode(), qos=1, properties=properties))
 
 
-async def execute(block: str) -> None:
-    """Run a block in which `await` stands at the top."""
-    code = compile(block, "<block>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    running = FunctionType(code, {"__name__": "block"})()
-    if inspect.isawaitable(running):
-        await running
+async def execute(app: Application, blocks: list[str]) -> None:
+    """Run blocks in one module, in which `await` may stand at the top; its jobs are known from then on."""
+    module = ModuleType("printed")
+    for block in blocks:
+        code = compile(block, "<block>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        running = FunctionType(code, vars(module))()
+        if inspect.isawaitable(running):
+            await running
+    for each in vars(module).values():
+        if inspect.isclass(each) and each.__module__ == module.__name__ and issubclass(each, Job):
+            app.jobs.register(each)
 
 
 if __name__ == "__main__":

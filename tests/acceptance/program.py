@@ -10,9 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
+
+from tests.project import make_project
+from tests.servers.guardian import guardian
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 45.0
@@ -36,7 +42,7 @@ class Program:
         self.stderr = ""
         self.stdout = ""
         self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "main.py"), *arguments],
+            [sys.executable, str(make_project(Path(env["SAMPLE_DIRECTORY"]))), *arguments],
             env=dict(env),
             cwd=env["SAMPLE_DIRECTORY"],
             stdin=subprocess.DEVNULL,
@@ -45,6 +51,7 @@ class Program:
             text=True,
             start_new_session=True,
         )
+        guardian().watch(self.pid)
         self._readers = [
             threading.Thread(target=self._read, args=(name,), daemon=True) for name in ("stdout", "stderr")
         ]
@@ -88,12 +95,18 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # After a failure, what it started as well: nobody else would end that.
+        left = psutil.Process(self.pid).children(recursive=True) if error and self.is_running() else []
         self.kill()
-        for reader in self._readers:
-            reader.join(PATIENCE)
-        for stream in (self._process.stdout, self._process.stderr):
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        guardian().forget(self.pid)
+        for reader, stream in zip(self._readers, (self._process.stdout, self._process.stderr), strict=True):
+            reader.join(PATIENCE / len(self._readers))
             assert stream
-            stream.close()
+            if not reader.is_alive():  # a process that it left behind has it open: closing it would wait for the reader
+                stream.close()
 
     def __str__(self) -> str:
         return f"main.py {' '.join(self.arguments)} (process {self.pid})"

@@ -57,9 +57,9 @@ async def _median_by_wake_up(site: Site, app: Application) -> float:
         await dispatch_here(Prompt(dispatched_at=time.monotonic()))
         await until_idle(app)
     polls = 1 + math.floor((time.monotonic() - began) / SHORTEST_POLL)
-    waits = sorted(entry["after"] for entry in site.entries("started")[before:])
+    waits: list[float] = sorted(entry["after"] for entry in site.entries("started")[before:])
     assert len(waits) == JOBS
-    return statistics.median(waits[polls:] or [math.inf])
+    return float(statistics.median(waits[polls:] or [math.inf]))
 
 
 async def test_pitfall_28_an_idle_worker_ends_within_a_second_of_sigterm(site: Site) -> None:

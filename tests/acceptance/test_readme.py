@@ -1,6 +1,7 @@
 """What is printed in README.md and docs/ works as printed: every block of Python runs, every command exists.
 
-A block that begins with a file's name is that file of an app; what is left is executed inside an Application.
+A block that begins with a file's name is that file of an app; what is left is executed inside an Application, each
+block in the same module as those above it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 import click
 import pytest
 
-from core.cli.dev import dev
 from core.cli.main import COMMANDS, cli
 from core.cli.queue_work import queue_work
 
@@ -156,7 +156,7 @@ def test_the_readmes_test_passes_and_can_fail(tmp_path: Path) -> None:
 
 def test_the_python_face_runs_as_printed(tmp_path: Path) -> None:
     app = Documented.of(ROOT / "docs" / "python-face.md", tmp_path)
-    assert len(app.blocks) == 4
+    assert len(app.blocks) == 6
     app.migrate()
     report = app.run(
         message("devices/pump-7/status", '"online"'),
@@ -169,8 +169,9 @@ def test_the_python_face_runs_as_printed(tmp_path: Path) -> None:
         "sensors/{site}/logs/{path:rest}",
     ]
     assert report["published"] == [["devices/pump-7/seen", '{"topic":"devices/pump-7/status","said":"online"}']]
-    assert report["completed"].count("app.jobs.mail.SendEmail") == 5
-    assert report["completed"].count("app.jobs.mail.SendWelcome") == 2
+    assert report["completed"].count("app.jobs.raise_alarm.RaiseAlarm") == 3
+    assert report["completed"].count("printed.SendEmail") == 2
+    assert report["completed"].count("printed.SendWelcome") == 2
     assert (report["troubles"], report["failed_messages"]) == ([], [])
 
 
@@ -186,10 +187,19 @@ def test_the_readme_lists_every_command() -> None:
     assert COMMANDS.keys() - hidden <= listed
 
 
-@pytest.mark.parametrize("command", [queue_work, dev])
-def test_the_readme_lists_every_option_of_worker_and_dev(command: Any) -> None:
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"queue-work", "shared-process"}))
+def test_the_readme_lists_every_option_with_its_command(name: str) -> None:
+    rows = "".join(line for line in README.splitlines() if line.startswith("|") and f"`--{name}" in line)
+    command = cli.get_command(click.Context(cli), name)
+    assert command
     for option in command.params:
-        assert option.hidden or f"`{option.opts[0]}" in README
+        is_told_of = re.search(rf"{option.opts[0]}\b", rows) or option.name == "as_json"  # above the table, for all
+        assert isinstance(option, click.Argument) or is_told_of, option.opts
+
+
+def test_the_readme_lists_every_option_of_the_worker() -> None:
+    for option in queue_work.params:
+        assert getattr(option, "hidden", False) or f"`{option.opts[0]}" in README
 
 
 def test_the_readme_names_no_option_that_nothing_takes() -> None:

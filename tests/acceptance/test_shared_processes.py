@@ -69,6 +69,31 @@ async def test_pitfall_11_a_shared_process_dispatches_to_redis(site: Site, broke
     assert sorted(entry["n"] for entry in site.entries("recorded")) == list(range(MESSAGES))
 
 
+def test_each_process_has_a_health_file_of_its_own_and_the_routers_covers_them_all(
+    sqlite_site: Site, with_broker: Callable[[Site], Site]
+) -> None:
+    whole = sqlite_site.directory / "health"
+    each = [sqlite_site.directory / f"health.{number}" for number in (1, 2)]
+    with with_broker(sqlite_site).start(SAMPLE_SHARED="1", APP_HEALTH_FILE=str(whole)) as router:
+        until(whole.exists, "the health of the router")
+        assert all(file.exists() for file in each)
+        os.kill(_processes(router)["1"], signal.SIGTERM)
+        router.says("shared process 1 (process")
+        assert whole.exists()
+        router.stop()
+    assert not any(file.exists() for file in (whole, *each))
+
+
+def test_processes_wait_at_their_start_as_long_as_the_router(
+    sqlite_site: Site, with_broker: Callable[[Site], Site]
+) -> None:
+    with with_broker(sqlite_site).start("router", "--start-timeout", "33", SAMPLE_SHARED="1") as router:
+        until(lambda: len(_processes(router)) == 2, "the shared processes")
+        for pid in _processes(router).values():
+            assert "--start-timeout=33.0" in psutil.Process(pid).cmdline()
+        router.stop()
+
+
 def test_processes_end_with_their_router_however_it_ends(router: Program) -> None:
     children = _processes(router).values()
     router.kill()

@@ -49,7 +49,7 @@ async def test_each_is_a_process_that_works_and_they_stop_together(sqlite_site: 
 
 async def test_a_second_signal_has_jobs_handed_back_at_once(sqlite_site: Site) -> None:
     site = sqlite_site
-    with site.start(*TWO, APP_GRACE="3600") as supervisor:
+    with site.start(*TWO, APP_GRACE="120") as supervisor:
         await dispatch(site, Gated())
         site.wait_for("waiting")
         supervisor.send(signal.SIGINT)

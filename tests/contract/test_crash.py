@@ -7,7 +7,8 @@ again, as the next process would.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import gc
+from collections.abc import Awaitable, Iterator
 
 import pytest
 
@@ -28,6 +29,19 @@ from tests.contract.jobs import (
     states,
     states_after,
 )
+
+# A connection to SQLite that is cut short while SQLAlchemy opens it is closed by the garbage collection, of which
+# Python 3.13 and later warn.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in. <sqlite3\.Connection:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _collected_here() -> Iterator[None]:
+    yield
+    gc.collect()
+
 
 TURNS = {f"cut after {turns}": turns for turns in (0, 1, 3, 10, 30, 100, 300)}
 """Turns of the event loop, by queue."""

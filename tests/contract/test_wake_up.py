@@ -87,8 +87,8 @@ async def test_a_job_rescued_by_another_process_wakes(other: Driver, wake_up: Wa
 
 
 async def test_without_a_push_the_wait_ends_with_its_timeout(wake_up: WakeUp) -> None:
-    assert not await wake_up.wait(0.05)
-    assert not await wake_up.wait(0)
+    """At the latest when its own beginning is over, which may take a while on a busy machine."""
+    await asyncio.wait_for(_quiet(wake_up), 30)
 
 
 async def test_many_hear_of_one_push(driver: Driver) -> None:

@@ -7,11 +7,11 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import aiomqtt
@@ -21,8 +21,11 @@ import pytest
 from core.dev.fleet import Fleet
 from core.mqtt.embedded_broker import EmbeddedBroker
 from core.mqtt.options import MqttOptions
+from tests.project import make_project
+from tests.servers.guardian import guardian
 
-ROOT = Path(__file__).resolve().parents[2]
+PROMPT = 45.0
+"""Seconds within which anything a test waits for must come, on a machine busy with other tests."""
 SETTINGS = ("APP_", "MQTT_", "QUEUE_", "DATABASE_", "REDIS_", "LOG_", "MAIL_")
 
 MINI_ROUTER = """
@@ -94,18 +97,22 @@ def write_package(folder: Path, **modules: str) -> None:
         file.write_text(text)
 
 
-def make_project(folder: Path) -> Path:
-    """The program in a place of its own, as it keeps its database beside main.py. Returns what is started."""
-    for name in ("core", "config", "app", "migrations"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
-    return Path(shutil.copy(ROOT / "main.py", folder))
+@contextmanager
+def killed_with_us(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterator[None]:
+    """It does not outlive the block, nor a test run that is killed in it."""
+    guardian().watch(process.pid)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        guardian().forget(process.pid)
 
 
 class DevProcess:
     """The program, its lines as they come, and what it started."""
 
-    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, cwd: Path | None = None, **settings: str) -> None:
         self.folder = folder
         self.main = make_project(folder)
         self.environment = environment() | settings
@@ -113,7 +120,7 @@ class DevProcess:
         with self.errors.open("w") as errors:
             self.popen = subprocess.Popen(
                 [sys.executable, self.main, "--dev", *arguments],
-                cwd=folder,
+                cwd=cwd or folder,
                 env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -131,7 +138,7 @@ class DevProcess:
     def ended(self) -> int:
         """The exit code, once it has ended; nothing that it started is left."""
         children = psutil.Process(self.popen.pid).children(recursive=True) if self.popen.poll() is None else []
-        code = self.popen.wait()
+        code = self.popen.wait(PROMPT)
         _, alive = psutil.wait_procs(children, timeout=5)
         assert alive == []
         return code
@@ -152,18 +159,16 @@ StartDev = Callable[..., DevProcess]
 
 @pytest.fixture
 def start_dev(tmp_path: Path) -> Iterator[StartDev]:
-    started: list[DevProcess] = []
+    with ExitStack() as started:
 
-    def start(*arguments: str, **settings: str) -> DevProcess:
-        started.append(DevProcess(tmp_path, *arguments, **settings))
-        return started[-1]
+        def start(*arguments: str, cwd: Path | None = None, **settings: str) -> DevProcess:
+            process = DevProcess(tmp_path, *arguments, cwd=cwd, **settings)
+            assert process.popen.stdout is not None
+            started.enter_context(process.popen.stdout)
+            started.enter_context(killed_with_us(process.popen))
+            return process
 
-    yield start
-    for process in started:
-        process.popen.kill()
-        process.popen.wait()
-        assert process.popen.stdout is not None
-        process.popen.stdout.close()
+        yield start
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -237,6 +242,16 @@ def test_the_environment_does_not_lead_it_to_another_broker(start_dev: StartDev)
     assert dev.ended() == 0
 
 
+def test_wherever_it_is_started_its_files_are_beside_main(start_dev: StartDev, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    dev = start_dev("--for", "0.5", cwd=elsewhere)
+    dev.line(rf"^MQTT broker at .* log in {re.escape(str(tmp_path))}/storage/dev\.log")
+    assert dev.ended() == 0
+    assert (tmp_path / "storage" / "dev.log").exists()
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_a_broker_that_dies_comes_back_and_messages_with_it(start_dev: StartDev) -> None:
     dev = start_dev()
     dev.line(r"^[1-9]\d* messages")
@@ -252,18 +267,21 @@ def test_a_broker_that_dies_comes_back_and_messages_with_it(start_dev: StartDev)
 
 def test_while_it_waits_for_a_database_it_says_so_and_can_be_stopped(tmp_path: Path) -> None:
     settings = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}
-    with subprocess.Popen(
-        [sys.executable, make_project(tmp_path), "--dev", "--configured-stores"],
-        cwd=tmp_path,
-        env=environment() | settings,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as dev:
+    with (
+        subprocess.Popen(
+            [sys.executable, make_project(tmp_path), "--dev", "--configured-stores"],
+            cwd=tmp_path,
+            env=environment() | settings,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as dev,
+        killed_with_us(dev),
+    ):
         assert dev.stderr is not None
         assert any("waiting: The database postgresql://127.0.0.1:1/nowhere" in line for line in dev.stderr)
         dev.send_signal(signal.SIGINT)
         assert "Traceback" not in dev.stderr.read()
-    assert dev.returncode == 0
+        assert dev.wait(PROMPT) == 0
 
 
 def test_a_wrong_setting_is_named_and_leaves_nothing_running(start_dev: StartDev) -> None:
@@ -319,11 +337,12 @@ def test_in_a_terminal_it_shows_a_live_view_and_ctrl_c_ends_it(tmp_path: Path) -
         start_new_session=True,
     )
     os.close(theirs)
-    seen = read_until(ours, b"StoreReading")
-    os.killpg(dev.pid, signal.SIGINT)  # as the terminal does at Ctrl-C: to all, the broker too
-    seen += read_until(ours, None)
-    os.close(ours)
-    assert dev.wait() == 0
+    with killed_with_us(dev):
+        seen = read_until(ours, b"StoreReading")
+        os.killpg(dev.pid, signal.SIGINT)  # as the terminal does at Ctrl-C: to all, the broker too
+        seen += read_until(ours, None)
+        os.close(ours)
+        assert dev.wait(PROMPT) == 0
     assert b"Traceback" not in seen
     assert b"Ctrl-C stops everything" in seen
     assert b"Stopped. " in seen

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from core.observability.events import Event, Events, ProcessDied, ProcessReplaced, ProcessStarted
-from core.roles.supervisor import REPLACE_ME, SHORTEST_LIFE, Program, Supervisor
+from core.roles.supervisor import REPLACE_ME, SHORTEST_LIFE, Supervisor
 
 PROMPT = 45.0
 
@@ -40,11 +40,11 @@ class Watched:
         """Of programs of Python: the first for the first start, and so on; the last for all that follow."""
         codes = list(code)
 
-        def program(number: int) -> Program:
+        def command(_: int) -> tuple[str, ...]:
             text = codes.pop(0) if len(codes) > 1 else codes[0]
-            return Program((sys.executable, "-S", "-c", text), {"NUMBER": str(number)})
+            return sys.executable, "-S", "-c", text
 
-        supervisor = Supervisor("test process", count, self.events, program=program, may_end=may_end)
+        supervisor = Supervisor("test process", count, self.events, command=command, may_end=may_end)
         self._supervisors.append(supervisor)
         supervisor.start()
         return supervisor
@@ -61,8 +61,9 @@ class Watched:
                 await changed.wait()
 
     async def close(self) -> None:
-        for supervisor in self._supervisors:
-            await supervisor.stop(0)
+        async with asyncio.timeout(PROMPT):
+            for supervisor in self._supervisors:
+                await supervisor.stop(0)
 
 
 @pytest.fixture

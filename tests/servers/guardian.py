@@ -22,8 +22,9 @@ class Guardian:
             [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
 
-    def watch(self, pid: int, directory: Path) -> None:
-        self._tell(f"watch {pid} {directory}")
+    def watch(self, pid: int, directory: Path | None = None) -> None:
+        """Of a process that leads a group, all of it. The directory, if any, is to be removed."""
+        self._tell(f"watch {pid} {directory or ''}")
 
     def forget(self, pid: int) -> None:
         self._tell(f"forget {pid}")
@@ -48,9 +49,11 @@ def main() -> None:
         else:
             watched.pop(int(pid), None)
     for pid, directory_left in watched.items():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(directory_left, ignore_errors=True)
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(OSError):
+                kill(pid, signal.SIGKILL)
+        if directory_left:
+            shutil.rmtree(directory_left, ignore_errors=True)
 
 
 if __name__ == "__main__":

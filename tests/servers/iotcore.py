@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from core.mqtt.embedded_broker import EmbeddedBroker
-from tests.servers.process import free_port
+from tests.servers.process import READY_WITHIN, free_port
 
 
 class IotcoreProcess:
@@ -31,7 +31,7 @@ class IotcoreProcess:
         return self._broker.is_running
 
     def start(self) -> Self:
-        self._broker.start(timeout=60)
+        self._broker.start(timeout=READY_WITHIN)
         return self
 
     def stop(self) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.servers.process import ServerProcess
+from tests.servers.process import READY_WITHIN, ServerProcess
 
 
 def _package() -> Path:
@@ -102,6 +102,7 @@ class PostgresProcess(ServerProcess):
             capture_output=True,
             text=True,
             check=False,
+            timeout=READY_WITHIN,
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed:\n{done.stdout}\n{done.stderr}")

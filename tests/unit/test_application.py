@@ -140,3 +140,14 @@ async def test_controllers_in_threads_leave_those_of_the_event_loop_to_the_clien
         finally:
             go_on.set()
             await asyncio.gather(*handling)
+
+
+@pytest.mark.parametrize("default", ["default", "rest"])
+async def test_a_message_that_failed_goes_where_jobs_go_that_name_no_queue(tmp_path: Path, default: str) -> None:
+    """A worker that was given no --queue serves it: under a name of its own it would wait for ever."""
+    database = {"url": f"sqlite:///{tmp_path}/queue.sqlite3"}
+    settings = load_settings(None, queue={"connection": "memory", "default": default}, database=database)
+    async with Application(settings) as app:
+        await app.message_handler().handle(IncomingMessage("no/route", b""))
+        (row,) = await app.queues.driver().failures.rows()
+    assert row.queue == default

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from uuid import RFC_4122, UUID
 
 import pytest
 
 from core.queue.job_id import JobIds, new_job_id
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(count: int) -> list[str]:
@@ -86,9 +91,31 @@ def test_pitfall_14_processes_forked_within_a_millisecond_never_make_the_same_id
     assert len(set(made)) == len(made)
 
 
+FORKING = """
+import os, time
+moment = time.time_ns()
+time.time_ns = lambda: moment  # were the random numbers the same, then so were the ids
+from core.queue.job_id import new_job_id
+
+def say(who, count):
+    os.write(1, "".join(f"{who} {new_job_id()}\\n" for _ in range(count)).encode())
+
+say("parent", 10)
+for child in ("one", "other"):
+    pid = os.fork()
+    if not pid:
+        say(child, 1000)
+        os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0)
+say("parent", 1000)
+"""
+
+
 def test_pitfall_14_forked_processes_go_on_from_one_state_and_never_make_the_same_id() -> None:
-    make(10)
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        parts = pool.map(make, [2000] * 4, chunksize=1)
-    made = [each for part in [*parts, make(2000)] for each in part]
-    assert len(set(made)) == len(made)
+    # In a process of its own: a fork of ours would hold the pipe on which pytest-xdist waits for our end.
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=45
+    )
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert Counter(who for who, _ in said) == {"parent": 1010, "one": 1000, "other": 1000}
+    assert len({made for _, made in said}) == len(said)

@@ -19,7 +19,6 @@ from core.queue.driver import Driver
 from core.queue.drivers.memory import MemoryDriver
 from core.queue.envelope import load_job, read_envelope
 from core.queue.queue_manager import (
-    MAX_QUEUE_NAME,
     DispatchOptions,
     QueueManager,
     current,
@@ -27,6 +26,7 @@ from core.queue.queue_manager import (
     dispatch_from_thread,
     queue,
 )
+from core.queue.queue_name import MAX_QUEUE_NAME
 from core.queue.registry import JobRegistry
 from core.queue.state import NewJob
 
@@ -165,7 +165,9 @@ async def test_pitfall_35_an_mqtt_payload_that_is_no_text_is_dispatched(
 
 
 @pytest.mark.parametrize(
-    "name", ["x" * (MAX_QUEUE_NAME + 1), "a\nb", "\x00", "\ud800", 7, b"emails"], ids=lambda name: repr(name)[:8]
+    "name",
+    ["x" * (MAX_QUEUE_NAME + 1), "a\nb", "\x00", "\ud800", 7, b"emails", "a,b", "x=3", " a", "a ", " "],
+    ids=lambda name: repr(name)[:8],
 )
 async def test_a_name_that_no_queue_can_have_is_refused(
     manager: QueueManager, driver: CountingDriver, name: Any

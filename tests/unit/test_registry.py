@@ -62,6 +62,9 @@ def test_pitfall_34_only_what_is_registered_is_found_and_nothing_is_imported(nam
         ("timeout", float("nan"), "a number of seconds from 0"),
         ("timeout", "30", "a number of seconds from 0"),
         ("timeout", 1e12, "a number of seconds from 0"),
+        ("queue", "a,b", "1 to 191 printable characters, without , and ="),
+        ("queue", "a ", "without blanks around them"),
+        ("queue", "", "1 to 191 printable characters"),
     ],
 )
 def test_an_option_of_a_class_that_cannot_be_is_named_when_the_class_is_registered(
@@ -77,6 +80,7 @@ def test_an_option_of_a_class_that_cannot_be_is_named_when_the_class_is_register
 def test_options_that_can_be_or_are_worked_out_for_each_job_are_left_alone() -> None:
     class Usual(Job):
         max_tries = 1
+        queue = "emails and letters"
         retry_after = 0
         timeout = 0.5
 

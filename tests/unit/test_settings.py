@@ -30,6 +30,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for section in section_classes():
         for field in section.model_fields:
             monkeypatch.delenv(variable(section, field), raising=False)
+    monkeypatch.setattr("core.settings.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
 
 
@@ -85,10 +86,12 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         load_settings()
 
 
-def test_a_relative_file_of_sqlite_is_one_file_wherever_a_program_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_settings().database.url == f"sqlite+aiosqlite:///{ROOT}/storage/routemq.sqlite3"
+def test_a_relative_file_of_sqlite_is_one_file_wherever_a_program_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load_settings().database.url == f"sqlite+aiosqlite:///{tmp_path}/storage/routemq.sqlite3"
     for url, absolute in {
-        "sqlite:///a.db?x=1": f"sqlite:///{ROOT}/a.db?x=1",
+        "sqlite:///a.db?x=1": f"sqlite:///{tmp_path}/a.db?x=1",
         "sqlite:////tmp/a.db": "sqlite:////tmp/a.db",
         "sqlite:///:memory:": "sqlite:///:memory:",
         "mysql://u@h/sqlite:///a": "mysql://u@h/sqlite:///a",
@@ -102,11 +105,13 @@ def test_settings_cannot_be_changed() -> None:
         load_settings().mqtt.port = 1
 
 
-def test_pitfall_12_settings_that_come_after_every_import_hold() -> None:
+def test_pitfall_12_settings_that_come_after_every_import_hold(tmp_path: Path) -> None:
     """A process whose settings are all nonsense until each module is imported; the directory is not the project's."""
+    for name in ("core", "config"):
+        (tmp_path / name).symlink_to(ROOT / name)
     script = f"""
 import importlib, os, pathlib, pkgutil, sys
-sys.path.insert(0, {str(ROOT)!r})
+sys.path.insert(0, {str(tmp_path)!r})
 import core, config
 for package in (core, config):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
@@ -114,19 +119,31 @@ for package in (core, config):
 for name in {NUMBERS!r}:
     del os.environ[name]
 os.environ["MQTT_PORT"] = "1111"
-pathlib.Path(".env").write_text("QUEUE_LEASE=7")
+pathlib.Path({str(tmp_path / ".env")!r}).write_text("QUEUE_LEASE=7")
 from core.settings import load_settings
 settings = load_settings()
 print(settings.mqtt.port, settings.queue.lease, settings.queue.max_tries)
 """
     environment = {**os.environ, **dict.fromkeys(NUMBERS, "nonsense")}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd="/", capture_output=True, text=True, env=environment, check=False
+    )
     assert (done.stdout, done.stderr) == ("1111 7.0 3\n", "")
 
 
 def test_pitfall_12_a_file_written_after_the_import_is_read() -> None:
     Path(".env").write_text("QUEUE_DEFAULT=late\n")
     assert load_settings().queue.default == "late"
+
+
+def test_the_file_is_beside_main_wherever_a_program_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Path(".env").write_text("QUEUE_DEFAULT=here\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".env").write_text("QUEUE_DEFAULT=there\n")
+    monkeypatch.chdir(elsewhere)
+    assert load_settings().queue.default == "here"
+    assert load_settings(elsewhere / ".env").queue.default == "there"
 
 
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,6 +169,11 @@ def test_pitfall_12_a_file_written_after_the_import_is_read() -> None:
         ("QUEUE_LEASE", "inf", "seconds; a dead worker's jobs"),
         ("QUEUE_LEASE", "nan", "seconds; a dead worker's jobs"),
         ("QUEUE_LEASE", "86401", "seconds; a dead worker's jobs"),
+        ("QUEUE_LEASE", "0.9", "seconds; a dead worker's jobs"),
+        ("QUEUE_DEFAULT", "a,b", "the queue of a job that names none"),
+        ("QUEUE_DEFAULT", "x=3", "the queue of a job that names none"),
+        ("QUEUE_DEFAULT", " a", "the queue of a job that names none"),
+        ("QUEUE_DEFAULT", "x" * 192, "the queue of a job that names none"),
         ("QUEUE_RETRY_AFTER", "1e300", "seconds between a failed try and the next"),
         ("QUEUE_TIMEOUT", "inf", "seconds that one try may take"),
         ("QUEUE_SLEEP", "inf", "seconds between polls"),
@@ -199,7 +221,13 @@ def test_a_wrong_setting_is_named_with_value_and_remedy(
         ("MQTT_TLS_CA_FILE", "/nowhere.pem", "it is no file that is there"),
         ("QUEUE_LEASE", "often", "it is no number"),
         ("QUEUE_LEASE", "nan", "it is no finite number"),
-        ("QUEUE_LEASE", "0", "it must be above 0"),
+        ("QUEUE_LEASE", "0", "it must be 1 or more"),
+        ("QUEUE_SLEEP", "0", "it must be above 0"),
+        (
+            "QUEUE_DEFAULT",
+            "a,b",
+            "the name of a queue is 1 to 191 printable characters, without , and = and without blanks around them",
+        ),
         ("LOG_FORMAT", "xml", "it must be 'text' or 'json'"),
         ("REDIS_URL", "localhost", "it is no URL that begins with redis://, rediss:// or unix://"),
     ],
@@ -208,6 +236,21 @@ def test_what_is_wrong_is_told_in_words_of_ours(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
 ) -> None:
     assert f" is not usable: {why}. It is: " in problem_with(monkeypatch, **{name: value})
+
+
+def numbers() -> list[str]:
+    return [
+        variable(section, name)
+        for section in section_classes()
+        for name, field in section.model_fields.items()
+        if field.annotation in (int, float, int | None, float | None)
+    ]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("name", numbers())
+def test_no_number_is_infinite_or_none_at_all(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    assert problem_with(monkeypatch, **{name: value}).startswith(f"{name}={value!r} is not usable: ")
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,15 +57,18 @@ async def test_a_task_of_the_callers_may_be_among_them() -> None:
 
 async def test_all_are_over_when_it_returns() -> None:
     async def slow_to_go() -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0)
-            gone.append(True)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                gone.append(True)
 
-    gone: list[bool] = []
-    await first_of(at_once(), slow_to_go())
-    assert gone == [] or gone == [True]
+    begun, gone = asyncio.Event(), list[bool]()
+    await first_of(begun.wait(), slow_to_go())
+    assert gone == [True]
     assert [each for each in asyncio.all_tasks() if each is not asyncio.current_task()] == []
 
 

@@ -89,6 +89,8 @@ class RedisDriver:
         stale = await self._end("fail", keys, failures, lambda each: (each[0], records[each[0].job_id]))
         for queue, mine in _by_queue(lease for lease, _ in failures if lease.job_id not in stale).items():
             await self._unwritten.copy(queue, {lease.job_id: records[lease.job_id] for lease in mine})
+        if stale:  # an earlier call of this may have left failures there, and its answer got lost
+            await self._unwritten.finish({lease.queue for lease, _ in failures if lease.job_id in stale})
         return stale
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -45,6 +46,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def _tables(database: Database) -> set[str]:
     return set(await database.read(lambda each: each.run_sync(lambda sync: inspect(sync).get_table_names())))
+
+
+async def test_no_server_has_anything_to_say_to_the_migrations(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MariaDB does, for one, where a primary key is given a name; its driver logs it."""
+    await upgrade(database)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_the_schema_is_made_and_taken_back(database: Database) -> None:

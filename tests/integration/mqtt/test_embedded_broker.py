@@ -86,10 +86,13 @@ def test_it_ends_with_its_parent_however_that_ends(ending: signal.Signals) -> No
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as parent:
-        assert parent.stdout
-        child = psutil.Process(int(parent.stdout.readline()))
-        parent.send_signal(ending)
-        psutil.wait_procs([child], timeout=20)
+        try:
+            assert parent.stdout
+            child = psutil.Process(int(parent.stdout.readline()))
+            parent.send_signal(ending)
+            psutil.wait_procs([child], timeout=20)
+        finally:
+            parent.kill()
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 

@@ -54,6 +54,8 @@ class Line:
         await self._calls.put((words, writer))
 
     async def close(self) -> None:
+        while not self._calls.empty():
+            self._open.append(self._calls.get_nowait()[1])
         for writer in self._open:
             writer.close()
 
@@ -100,7 +102,12 @@ class Plant:
             if not task.done():
                 worker.stop()
                 worker.stop()
-        await asyncio.gather(*(task for _, task in self._running))
+        tasks = [task for _, task in self._running]
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=PROMPT)
+            assert not pending, f"still running {PROMPT:g} s after its stop: {pending}"
+        for task in tasks:
+            task.result()
 
 
 @pytest.fixture

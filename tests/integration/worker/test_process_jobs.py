@@ -21,6 +21,7 @@ from core.observability.events import JobCompleted, JobFailed, JobReleased, JobR
 from core.queue.worker import job_process
 from tests.integration.process_app.jobs import work
 from tests.integration.worker.conftest import PROMPT, Line, Plant
+from tests.servers.guardian import guardian
 
 
 def is_alive(pid: int) -> bool:
@@ -315,8 +316,12 @@ async def test_processes_end_with_their_worker_however_it_ends(plant: Plant, lin
     settings = plant.app.settings
     env = os.environ | {"APP_PACKAGE": settings.app.package, "DATABASE_URL": settings.database.url}
     with subprocess.Popen([sys.executable, "-c", ORPHAN], env=env) as worker:  # noqa: ASYNC220
-        pid, grandchild = map(int, (await line.heard()).split())
-        worker.kill()
+        guardian().watch(worker.pid)
+        try:
+            pid, grandchild = map(int, (await line.heard()).split())
+        finally:
+            worker.kill()
+            guardian().forget(worker.pid)
     await until_dead(pid, grandchild)
 
 

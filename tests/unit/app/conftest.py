@@ -58,7 +58,7 @@ class Example:
 
 @pytest.fixture
 async def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Example]:
-    monkeypatch.chdir(tmp_path)  # the outbox is a file below
+    monkeypatch.setattr("core.settings.ROOT", tmp_path)  # the outbox is a file below
     monkeypatch.delenv("MAIL_HOST", raising=False)
     monkeypatch.setattr(mail, "_outbox", mail.Outbox())
     settings = load_settings(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app import mail
 from app.models.reading import Reading
 from tests.unit.app.conftest import Example
 
@@ -69,12 +70,12 @@ async def test_old_firmware_fails_on_purpose_after_one_try(example: Example) -> 
 
 
 async def test_a_greylisted_mail_is_tried_again_and_then_in_the_outbox(
-    example: Example, monkeypatch: pytest.MonkeyPatch
+    example: Example, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("app.jobs.send_email.SendEmail.retry_after", 0)
     await example.receive("fleet/mill/saw-1/telemetry", READING | {"temperature": 99})
     await example.work("critical")
     await example.work("emails")
     await example.work("emails")
-    assert Path("storage/outbox.txt").read_text().count("To: operations@mill.example\n") == 1
+    assert (tmp_path / mail.OUTBOX).read_text().count("To: operations@mill.example\n") == 1
     assert await example.size("emails") == 0

@@ -33,23 +33,23 @@ _ANSWERS = {"DATA": b"354 go on\r\n", "QUIT": b"221 bye\r\n"}
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("core.settings.ROOT", tmp_path)
     monkeypatch.delenv("MAIL_HOST", raising=False)
     monkeypatch.setattr(mail, "_outbox", mail.Outbox())
 
 
-def test_without_a_server_the_second_try_of_an_address_goes_to_the_file() -> None:
+def test_without_a_server_the_second_try_of_an_address_goes_to_the_file(tmp_path: Path) -> None:
     with pytest.raises(mail.MailboxBusy, match=r"450 a@example\.com is greylisted"):
         mail.send("a@example.com", "Hello", "Text", message_id="id-1")
     mail.send("a@example.com", "Hello", "Text", message_id="id-1")
-    text = mail.OUTBOX.read_text()
+    text = (tmp_path / mail.OUTBOX).read_text()
     assert "To: a@example.com\nSubject: Hello\nMessage-ID: <id-1@routemq.example>\n" in text
 
 
-async def test_with_mail_host_it_goes_to_that_server() -> None:
+async def test_with_mail_host_it_goes_to_that_server(tmp_path: Path) -> None:
     mail_server = MailServer()
     async with await asyncio.start_server(mail_server.talk, "127.0.0.1", 0) as server:
-        Path(".env").write_text(f"MAIL_HOST=127.0.0.1\nMAIL_PORT={server.sockets[0].getsockname()[1]}\n")
+        (tmp_path / ".env").write_text(f"MAIL_HOST=127.0.0.1\nMAIL_PORT={server.sockets[0].getsockname()[1]}\n")
         await asyncio.to_thread(mail.send, "a@example.com", "Hello", "Text", message_id="id-1")
     said = [line.lower() for line in mail_server.lines]  # verbs in whatever case: smtplib's changed with Python 3.13
     assert "rcpt to:<a@example.com>" in said

@@ -111,6 +111,7 @@ def fresh(
     for section in section_classes():
         for field in section.model_fields:
             monkeypatch.delenv(variable(section, field), raising=False)
+    monkeypatch.setattr("core.settings.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     write_app(tmp_path / unique)

@@ -21,11 +21,11 @@ class Told:
         self.is_used_up = False
         self.ended_well = True
 
-    def router(self, app: Application, number: int | None) -> Any:
+    def router(self, app: Application, number: int | None, start_timeout: float | None) -> Any:
         told = self
 
         class Role:
-            async def run(self, start_timeout: float | None) -> None:
+            async def run(self) -> None:
                 told.roles.append((number, start_timeout))
 
         return Role()
@@ -64,7 +64,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
         (["router"], (None, None)),
         (["--router", "--start-timeout", "0"], (None, 0.0)),
         (["--start-timeout", "2"], (None, 2.0)),
-        (["shared-process", "2"], (2, None)),
+        (["shared-process", "--start-timeout=1.5", "2"], (2, 1.5)),
     ],
     ids=["nothing", "word", "flag", "option", "shared"],
 )

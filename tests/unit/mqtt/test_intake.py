@@ -88,13 +88,13 @@ async def test_an_awaited_answer_lifts_the_bound_on_bytes_for_what_stands_before
 
 
 async def test_what_waited_on_a_lost_connection_is_left_to_its_redelivery(bench: Bench) -> None:
-    bench.handler.hold = False
     for payload, mid in ((b"running", 1), (b"waiting", 2), (b"not to be repeated", 0)):
         bench.intake.take(message(payload, mid))
     bench.acknowledger.close()
     bench.connect()
     assert bench.intake.held == 2
     bench.intake.take(message(b"waiting", 7))
+    bench.handler.release(b"running", b"not to be repeated", b"waiting")
     await bench.handler.has_ended(b"running", b"not to be repeated", b"waiting")
     await bench.intake.drain(20)
     assert bench.handler.ended == [b"running", b"not to be repeated", b"waiting"]
@@ -103,12 +103,14 @@ async def test_what_waited_on_a_lost_connection_is_left_to_its_redelivery(bench:
 
 
 async def test_every_end_of_a_handler_tells_of_room(bench: Bench) -> None:
-    bench.handler.hold = False
-    bench.intake.take(message(b"1"))
-    bench.intake.take(message(b"2"))
-    await bench.handler.has_ended(b"1", b"2")
-    await bench.intake.drain(20)
-    assert bench.rooms.qsize() == 2
+    for payload in (b"1", b"2"):
+        bench.intake.take(message(payload))
+    for payload in (b"1", b"2"):
+        await bench.handler.has_begun(payload)
+        assert bench.rooms.empty()
+        bench.handler.release(payload)
+        await bench.rooms.get()
+        assert bench.handler.ended[-1] == payload
 
 
 async def test_quiet_starts_no_more_handlers(bench: Bench) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,13 @@ import pytest
 from core.clock import Backoff
 from core.observability.events import Events, ProcessStarted
 from core.roles import supervisor
-from core.roles.supervisor import Program, Supervisor
+from core.roles.supervisor import Supervisor
 
-SLEEPER = Program((sys.executable, "-c", "import sys; sys.stdin.read()"))
+SLEEPER = (sys.executable, "-c", "import sys; sys.stdin.read()")
 
 
 def sleepers(count: int, events: Events) -> Supervisor:
-    return Supervisor("sleeper", count, events, program=lambda _: SLEEPER)
+    return Supervisor("sleeper", count, events, command=lambda _: SLEEPER)
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +103,18 @@ async def test_a_process_that_is_gone_already_is_no_error(monkeypatch: pytest.Mo
     processes.start()
     await gone.waited_for.wait()
     await processes.stop(0)
+
+
+def test_it_is_healthy_while_each_process_shows_that_it_is(tmp_path: Path) -> None:
+    processes = Supervisor("sleeper", 2, Events(), command=lambda _: SLEEPER, health_file=str(tmp_path / "health"))
+    first, second = (tmp_path / f"health.{number}" for number in (1, 2))
+    found = [processes.is_healthy]
+    for file in (first, second):
+        file.touch()
+        found.append(processes.is_healthy)
+    os.utime(first, (0, 0))
+    assert [*found, processes.is_healthy] == [False, False, True, False]
+
+
+def test_without_processes_it_is_healthy() -> None:
+    assert sleepers(0, Events()).is_healthy

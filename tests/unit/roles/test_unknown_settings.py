@@ -15,6 +15,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith(("APP_", "MQTT_", "QUEUE_", "DATABASE_", "REDIS_", "LOG_")):
             monkeypatch.delenv(name)
+    monkeypatch.setattr("core.settings.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
 
 
@@ -33,6 +34,12 @@ def test_what_is_known_or_somebody_elses_is_no_news(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, "1")
     Path(".env").write_text("# a comment\n\nexport QUEUE_SLEEP=1\nLOG_LEVEL=\n")
     assert unknown_settings() == []
+
+
+def test_the_file_is_beside_main_wherever_a_program_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MQTT_HOTS=here\n")
+    monkeypatch.chdir("/")
+    assert unknown_settings() == ["MQTT_HOTS in .env is no setting of RouteMQ's and is ignored."]
 
 
 def test_a_line_that_cannot_be_read_is_named() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import pytest
@@ -26,6 +26,14 @@ __all__ = ["Workshop", "write_envelope"]
 
 PROMPT = 10.0
 """Seconds within which anything a test waits for must come."""
+
+
+async def ended(tasks: Collection[asyncio.Task[None]]) -> Collection[asyncio.Task[None]]:
+    """The tasks, once all have ended. One that does not is left behind: whoever waits on, waits for ever."""
+    if tasks:
+        _, pending = await asyncio.wait(tasks, timeout=PROMPT)
+        assert not pending, f"still running {PROMPT:g} s after its stop: {pending}"
+    return tasks
 
 
 class Workshop:
@@ -90,7 +98,8 @@ class Workshop:
             if not task.done():
                 worker.stop()
                 worker.stop()
-        await asyncio.gather(*(task for _, task in self._running), return_exceptions=True)
+        for task in await ended([task for _, task in self._running]):
+            task.cancelled() or task.exception()  # so that it does not count as unseen
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ async def test_a_lost_lease_is_told_on_the_loop_and_once() -> None:
     beating = asyncio.create_task(heartbeat.run())
     await asyncio.wait_for(lost.wait(), PROMPT)
     for _ in range(4):
-        await asyncio.to_thread(store.beats.acquire)
+        assert await asyncio.to_thread(store.beats.acquire, timeout=PROMPT)
     await end_tasks(beating)
     assert told == [("a", threading.get_ident())]
 

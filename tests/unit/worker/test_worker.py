@@ -247,19 +247,28 @@ async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_re
     assert overlapping == [1]
 
 
-async def test_waiting_for_a_thread_does_not_count_towards_the_timeout(workshop: Workshop) -> None:
-    go_on = threading.Semaphore(0)
+async def test_waiting_for_a_thread_does_not_count_towards_the_timeout(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the loop's clock that is put forward: real time may also pass, on a busy machine."""
+    begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
+    loop, passed = asyncio.get_running_loop(), 0.0
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + passed)
 
     class Quick(Job):
-        timeout = 0.5
+        timeout = 10.0
 
         def handle(self) -> None:
+            begun.release()
             go_on.acquire(timeout=PROMPT)
 
     await workshop.dispatch(*(Quick() for _ in range(4)))
     workshop.start(threads=1)
+    await workshop.until(lambda: len(workshop.of(JobStarted)) == 4)
     for done in range(1, 5):
-        await asyncio.sleep(0.2)
+        assert await asyncio.to_thread(begun.acquire, timeout=PROMPT)
+        passed += 4.0
         go_on.release()
         await workshop.until(lambda done=done: len(workshop.of(JobCompleted)) == done)  # type: ignore[misc]
 
