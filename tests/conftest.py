@@ -4,7 +4,7 @@ redis_server, sql_server, broker      one test for each server there is
 redis_url, redis_prefix               keys of a test's own, deleted after it
 database_url, migrated_database_url   a database of a test's own, dropped after it
 client_id, unique                     names that no other test has
-restartable_redis, restartable_postgres, restartable_mosquitto, restartable_broker
+restartable_redis, restartable_postgres, restartable_mysql, restartable_mosquitto, restartable_broker
                                       a server of a test's own, to stop, kill, freeze and restart
 """
 
@@ -19,6 +19,7 @@ from tests.servers.databases import Databases
 from tests.servers.iotcore import IotcoreProcess
 from tests.servers.kinds import BrokerServer, RedisServer, Servers, broker_kinds, redis_kinds, sql_kinds
 from tests.servers.mosquitto import MosquittoProcess
+from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
 from tests.servers.redis import ValkeyProcess, delete_keys
 
@@ -103,6 +104,14 @@ def restartable_redis() -> Iterator[ValkeyProcess]:
 @pytest.fixture
 def restartable_postgres() -> Iterator[PostgresProcess]:
     with PostgresProcess() as server:
+        yield server
+
+
+@pytest.fixture
+def restartable_mysql() -> Iterator[MysqlProcess]:
+    if MysqlProcess.program is None:
+        pytest.skip("neither mariadbd nor mysqld is on PATH")
+    with MysqlProcess() as server:
         yield server
 
 

@@ -15,6 +15,7 @@ from core.database.url import DatabaseUrl, Dialect, parse_url
 from core.errors import QueueUnavailableError, SchemaOutdatedError, SettingError
 
 if TYPE_CHECKING:
+    from sqlalchemy import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 Answer = TypeVar("Answer")
@@ -115,6 +116,7 @@ class Database:
             **self._pool,
         )
         event.listen(engine.sync_engine, "do_connect", self._connect)
+        event.listen(engine.sync_engine, "handle_error", _leave_read_only_server)
         if self.url.path:
             self._prepare_sqlite(self.url.path)
         return engine
@@ -228,17 +230,22 @@ class Database:
 
     def explain(self, error: Exception) -> NoReturn:
         """Raise what a database error means, with the address; any other error as it is."""
-        from core.database.error_kinds import is_missing_table, is_race, is_unreachable
+        from core.database.error_kinds import is_cut_short, is_missing_table, is_race, is_refusing, is_unreachable
 
         reason = str(getattr(error, "orig", None) or error) or type(error).__name__
         if is_missing_table(error):
             raise SchemaOutdatedError(
                 f"The database {self.address} lacks a table or column ({reason}). Run: python main.py --migrate"
             ) from error
-        if is_race(error):
+        if is_race(error) or is_cut_short(error):
             raise QueueUnavailableError(
                 f"The database {self.address} is busy: {reason}. Look for a transaction that stays open, of another "
                 "program for instance."
+            ) from error
+        if is_refusing(error):
+            raise QueueUnavailableError(
+                f"The database {self.address} takes no work for now: {reason}. See to that server, or let DATABASE_URL "
+                "name another."
             ) from error
         if is_unreachable(error):
             raise QueueUnavailableError(
@@ -284,3 +291,11 @@ def _is_passing(error: Exception) -> bool:
     from core.database.error_kinds import is_race, is_stale_connection
 
     return is_race(error) or is_stale_connection(error)
+
+
+def _leave_read_only_server(context: ExceptionContext) -> None:
+    """After a failover, the address leads to the new primary, and the pool's connections to the old one."""
+    from core.database.error_kinds import is_read_only
+
+    if context.sqlalchemy_exception is not None and is_read_only(context.sqlalchemy_exception):
+        context.is_disconnect = True

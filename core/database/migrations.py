@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from core.database.engine import Database
 from core.database.url import Dialect
-from core.errors import SchemaInUseError, SchemaOutdatedError
+from core.errors import QueueUnavailableError, SchemaInUseError, SchemaOutdatedError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,16 +28,14 @@ Answer = TypeVar("Answer")
 _SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
 _LOCKS: dict[Dialect, tuple[str, str]] = {
     "sqlite": ("", ""),  # the transaction locks out every other writer
-    "postgresql": (
-        f"SELECT pg_advisory_xact_lock({0x726F7574656D71})",
-        "",
-    ),  # "routemq"; ends with the transaction
+    # "routemq", its letters as a number. It ends with the transaction.
+    "postgresql": ("SELECT 1 FROM pg_advisory_xact_lock(32210697599675761)", ""),
     "mysql": (
         "SELECT GET_LOCK(CONCAT('routemq-migrate:', MD5(DATABASE())), 600)",
         "SELECT RELEASE_LOCK(CONCAT('routemq-migrate:', MD5(DATABASE())))",
     ),
 }
-"""What a migration takes before it looks at the schema, and how it gives that back."""
+"""What a migration takes before it looks at the schema (1 is the answer to who got it), and how it gives that back."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +121,18 @@ async def _alone(database: Database, work: Callable[[Connection], Answer]) -> An
 
     async def locked(connection: AsyncConnection) -> Answer:
         take, give_back = _LOCKS[database.dialect]
-        if take:
-            await connection.exec_driver_sql(take)
+        if take and (await connection.exec_driver_sql(take)).scalar() != 1:
+            raise QueueUnavailableError(
+                f"The database {database.address} was not migrated: another process migrates it, and has not come to "
+                "its end within 10 minutes. Run: python main.py --migrate-status, and --migrate again once it is done."
+            )
         try:
             return await connection.run_sync(work)
         finally:
             if give_back:
                 await connection.exec_driver_sql(give_back)
 
-    return await database.write(locked)
+    return await database.write(locked, takes_long=True)
 
 
 def _refuse_to_lose_jobs(connection: Connection, address: str) -> None:

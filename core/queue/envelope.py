@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from core.clock import CENTURY
 from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError
 from core.job import OPTIONS, Job, job_name
 from core.queue.job_data import decode_data, encode_data
@@ -121,7 +121,7 @@ def _checked_option(job: Job, name: str, value: Any) -> float:
     if name == "max_tries":
         usable, wanted = type(value) is int and value > 0, "a whole number from 1"
     else:
-        usable, wanted = type(value) in (int, float) and 0 <= value < math.inf, "seconds from 0"
+        usable, wanted = type(value) in (int, float) and 0 <= value <= CENTURY, "seconds from 0 to a century"
     if not usable:
         raise DispatchError(f"{job_name(type(job))}: {name}={value!r} is not usable; give {wanted}.")
     number: float = value

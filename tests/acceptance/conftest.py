@@ -15,15 +15,15 @@ from core.job import Job
 from core.settings import load_settings
 from tests.acceptance.program import PATIENCE, Site
 from tests.servers.databases import Databases, SqliteDatabases
-from tests.servers.kinds import BrokerServer, Servers, redis_kinds, sql_kinds
+from tests.servers.kinds import BrokerServer, Servers, broker_kinds, last_available, redis_kinds, sql_kinds
 from tests.servers.redis import delete_keys
 
 Publish = Callable[[Iterable[tuple[str, bytes]]], Awaitable[None]]
 
 
-@pytest.fixture(scope="session", params=[*redis_kinds()[-1:], *sql_kinds()])
+@pytest.fixture(scope="session", params=[*redis_kinds(), *sql_kinds()])
 def store_kind(request: pytest.FixtureRequest) -> str:
-    """One Redis and every database."""
+    """Every Redis and every database; `indirect` parameters choose among them."""
     kind: str = request.param
     return kind
 
@@ -76,8 +76,21 @@ def with_broker(broker: BrokerServer, unique: str) -> Iterator[Callable[[Site], 
         return site
 
     yield add
-    for client_id in (unique, f"{unique}-1", f"{unique}-2"):
-        broker.accepts(client_id)
+    _end_sessions(broker, unique)
+
+
+@pytest.fixture
+def broker_of_choice(servers: Servers, unique: str) -> Iterator[dict[str, str]]:
+    """The settings of one broker, for what has nothing to do with its kind."""
+    broker: BrokerServer = servers.get(last_available(broker_kinds()))
+    yield broker_settings(broker)
+    _end_sessions(broker, unique)
+
+
+def _end_sessions(broker: BrokerServer, client_id: str) -> None:
+    """Those of a router and of its two shared processes."""
+    for each in (client_id, f"{client_id}-1", f"{client_id}-2"):
+        broker.accepts(each)
 
 
 async def publish(site: Site, messages: Iterable[tuple[str, Any]]) -> None:
@@ -126,3 +139,8 @@ async def until_queued(site: Site, count: int, *queues: str) -> None:
             return sum([await driver.size(queue) for queue in queues]) >= count
 
         await eventually(are_there)
+
+
+async def until_idle(app: Application, queue: str = "default") -> None:
+    """Wait until no job of the queue is available or executing: each has begun, and ended."""
+    await eventually(lambda: app.queues.driver().is_idle([queue]))

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from core.errors import PayloadTooLargeError
 from core.queue.state import NewJob
 from tests.acceptance.conftest import application, broker_settings, dispatch, eventually, publish, until_queued
 from tests.acceptance.program import Program, Site, until
-from tests.acceptance.sample_app.jobs.work import Record
+from tests.acceptance.sample_app.jobs.work import Large, Record
 from tests.servers.databases import Databases
+from tests.servers.kinds import redis_kinds
 from tests.servers.mosquitto import MosquittoProcess
-from tests.servers.postgres import PostgresProcess
-from tests.servers.process import free_port
+from tests.servers.process import ServerProcess, free_port
 from tests.servers.redis import ValkeyProcess
 
 MIB = 1024 * 1024
@@ -117,6 +118,17 @@ async def test_pitfall_29_a_job_that_cannot_be_loaded_is_kept_as_it_is(
     (row,) = await _failed(site)
     assert (row.job_id, row.payload) == (unique, payload)
     assert error in row.exception and remedy in row.exception
+
+
+@pytest.mark.parametrize("store_kind", redis_kinds(), indirect=True)
+async def test_pitfall_24_a_job_of_16_mib_goes_through_redis(site: Site) -> None:
+    site.env["QUEUE_MAX_PAYLOAD"] = str(16 * MIB)
+    blob = "x" * (16 * MIB - 1024)  # the rest is for the envelope
+    await dispatch(site, Large(blob=blob))
+    site.run("--queue-work", "--stop-when-empty")
+    assert [(entry["size"], entry["is_whole"]) for entry in site.entries("large")] == [(len(blob), True)]
+    with pytest.raises(PayloadTooLargeError, match="QUEUE_MAX_PAYLOAD"):
+        await dispatch(site, Large(blob=blob + "x" * 1024))
 
 
 # ── settings and options ─────────────────────────────────────────────────────────────────────────────
@@ -340,20 +352,26 @@ async def test_a_router_outlives_its_broker(sqlite_site: Site, restartable_broke
         router.stop()
 
 
-@pytest.mark.parametrize("kind", ["redis", "postgres"])
-async def test_a_worker_outlives_its_store(sqlite_site: Site, kind: str, request: pytest.FixtureRequest) -> None:
-    site = sqlite_site
-    server: ValkeyProcess | PostgresProcess = request.getfixturevalue(f"restartable_{kind}")
-    if kind == "redis":
-        site.env |= {"QUEUE_CONNECTION": "redis", "REDIS_URL": server.url}
+@pytest.fixture(params=["redis", "postgres", "mysql"])
+def store_server(sqlite_site: Site, request: pytest.FixtureRequest) -> ServerProcess:
+    """A server of the test's own that holds the site's queues."""
+    server: Any = request.getfixturevalue(f"restartable_{request.param}")
+    if request.param == "redis":
+        sqlite_site.env |= {"QUEUE_CONNECTION": "redis", "REDIS_URL": server.url}
     else:
-        site.env |= {"DATABASE_URL": server.url}
-        site.run("--migrate")
+        sqlite_site.env |= {"DATABASE_URL": server.url}
+        sqlite_site.run("--migrate")
+    store: ServerProcess = server
+    return store
+
+
+async def test_a_worker_outlives_its_store(sqlite_site: Site, store_server: ServerProcess) -> None:
+    site = sqlite_site
     with site.start("--queue-work", "--sleep", "0.5") as worker:
         await _finish_one(site, worker, 1)
-        server.kill()
+        store_server.kill()
         worker.says("trying again")
-        server.start()
+        store_server.start()
         worker.says("is back")
         await _finish_one(site, worker, 2)
         worker.stop()
@@ -365,21 +383,23 @@ async def _finish_one(site: Site, worker: Program, count: int) -> None:
     assert worker.is_running()
 
 
-async def test_messages_wait_while_the_queue_is_away(
-    sqlite_site: Site, with_broker: Callable[[Site], Site], restartable_redis: ValkeyProcess
+async def test_messages_wait_while_the_store_is_away(
+    sqlite_site: Site, broker_of_choice: dict[str, str], store_server: ServerProcess
 ) -> None:
     """No try is counted and nothing goes to failed_jobs: the messages wait, unacknowledged."""
-    site = with_broker(sqlite_site)
-    site.env |= {"QUEUE_CONNECTION": "redis", "REDIS_URL": restartable_redis.url}
+    site = sqlite_site
+    site.env |= broker_of_choice
     with site.start() as router:
         router.says("connected to the MQTT broker")
-        restartable_redis.kill()
+        store_server.kill()
         await publish(site, [("numbers", str(n)) for n in range(20)])
         router.says("cannot reach")
-        restartable_redis.start()
+        store_server.start()
         await until_queued(site, 20, "a", "b")
         router.stop()
     assert await _failed(site) == []
+    site.run("--queue-work", "--queue", "a,b", "--stop-when-empty")
+    assert sorted(entry["n"] for entry in site.entries("recorded")) == list(range(20))
 
 
 class _StrictMosquitto(MosquittoProcess):

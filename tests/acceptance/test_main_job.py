@@ -6,24 +6,15 @@ import itertools
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import time
 
 from tests.acceptance.conftest import broker_settings, dispatch, publish, until_queued
 from tests.acceptance.program import PATIENCE, Site, until
 from tests.acceptance.sample_app.jobs.work import Fails, Gated, KillsItsWorker, Record
 from tests.servers.iotcore import IotcoreProcess
-from tests.servers.kinds import Servers, broker_kinds
 from tests.servers.mosquitto import MosquittoProcess
 
 MESSAGES = 2000
-
-
-def _broker_of_choice(servers: Servers) -> dict[str, str]:
-    """mosquitto where there is one."""
-    found = [kind if isinstance(kind, str) else kind.values[0] for kind in broker_kinds()]
-    if "mosquitto" in found and MosquittoProcess.program is None:
-        found.remove("mosquitto")
-    return broker_settings(servers.get(found[-1]))
 
 
 async def _publish_numbers(site: Site, numbers: range) -> None:
@@ -36,8 +27,8 @@ async def _publish_numbers(site: Site, numbers: range) -> None:
     subprocess.run([program, *where, "-q", "1", "-l"], input=lines, text=True, check=True, timeout=PATIENCE)  # noqa: ASYNC221
 
 
-async def test_2000_messages_become_exactly_2000_finished_jobs(site: Site, servers: Servers) -> None:
-    site.env |= _broker_of_choice(servers) | {"LOG_LEVEL": "WARNING"}
+async def test_2000_messages_become_exactly_2000_finished_jobs(site: Site, broker_of_choice: dict[str, str]) -> None:
+    site.env |= broker_of_choice | {"LOG_LEVEL": "WARNING"}
     with site.start(LOG_LEVEL="INFO") as router:
         router.says("connected to the MQTT broker")
         await _publish_numbers(site, range(MESSAGES))
@@ -67,17 +58,23 @@ async def test_pitfall_01_a_router_killed_while_200_controllers_wait_loses_no_me
     assert {entry["n"] for entry in site.entries("recorded")} == set(range(count))
 
 
-async def test_a_job_whose_worker_is_killed_runs_again_after_its_lease(site: Site) -> None:
+async def test_a_job_whose_worker_is_killed_runs_again_within_two_leases(site: Site) -> None:
+    """Though no new work arrives: the other worker is idle, and --sleep keeps it so."""
+    lease, busy_machine = 3.0, 2.0  # seconds
+    site.env["QUEUE_LEASE"] = str(lease)
     await dispatch(site, Gated())
     with site.start("--queue-work") as first:
         site.wait_for("waiting")
-        first.kill()
-    with site.start("--queue-work", "--sleep", "3600") as second:
-        site.wait_for("waiting", 2)
-        site.open_gate()
-        site.wait_for("let through")
-        second.stop()
+        with site.start("--queue-work", "--sleep", "3600") as second:
+            second.says("jobs side by side")
+            killed_at = time.monotonic()
+            first.kill()
+            again = site.wait_for("waiting", 2)[1]
+            site.open_gate()
+            site.wait_for("let through")
+            second.stop()
     assert [entry["attempts"] for entry in site.entries("waiting")] == [1, 2]
+    assert again["monotonic"] - killed_at < 2 * lease + busy_machine
 
 
 async def test_pitfall_20_a_job_that_kills_its_workers_ends_in_failed_jobs(site: Site) -> None:
@@ -100,7 +97,7 @@ async def test_three_tries_a_second_apart_then_failed_jobs_then_retried_by_hand(
         worker.stop()
     times = [entry["at"] for entry in site.entries("trying")]
     assert len(times) == 3
-    assert all(later - earlier >= 0.99 for earlier, later in itertools.pairwise(times))
+    assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(times))
     (row,) = site.json("--queue-failed")
     assert (row["job_id"], row["attempts"], row["queue"]) == (job_id, 3, "default")
     assert row["exception"].startswith("Traceback (most recent call last)")
@@ -129,18 +126,6 @@ async def test_pitfall_26_an_idle_worker_hears_of_a_dispatch(site: Site) -> None
         await dispatch(site, Record(n=1))
         site.wait_for("recorded", 2)
         worker.stop()
-
-
-async def test_pitfall_28_an_idle_worker_and_an_idle_router_end_on_sigterm(
-    sqlite_site: Site, with_broker: Callable[[Site], Site]
-) -> None:
-    site = with_broker(sqlite_site)
-    with site.start("--queue-work", "--sleep", "3600") as worker, site.start() as router:
-        router.says("connected to the MQTT broker")
-        await dispatch(site, Record(n=0))
-        site.wait_for("recorded")
-        worker.stop()
-        router.stop()
 
 
 async def test_sigterm_lets_running_jobs_end(sqlite_site: Site) -> None:

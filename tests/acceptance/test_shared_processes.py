@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from tests.acceptance.conftest import publish
+from tests.acceptance.conftest import publish, until_queued
 from tests.acceptance.program import Program, Site, until
+from tests.servers.kinds import redis_kinds
 
 MESSAGES = 40
 
@@ -19,8 +20,12 @@ MESSAGES = 40
 @pytest.fixture
 def router(sqlite_site: Site, with_broker: Callable[[Site], Site]) -> Iterator[Program]:
     with with_broker(sqlite_site).start(SAMPLE_SHARED="1") as router:
-        until(lambda: router.stderr.count("connected to the MQTT broker") == 3, "the router and its two processes")
+        _until_all_are_connected(router)
         yield router
+
+
+def _until_all_are_connected(router: Program) -> None:
+    until(lambda: router.stderr.count("connected to the MQTT broker") == 3, "the router and its two processes")
 
 
 def _processes(router: Program) -> dict[str, int]:
@@ -48,6 +53,20 @@ async def test_pitfall_11_a_dead_process_comes_back_and_loses_nothing(sqlite_sit
     assert {entry["n"] for entry in entries} == set(range(MESSAGES))
     assert _processes(router)["1"] != victim
     router.stop()
+
+
+@pytest.mark.parametrize("store_kind", redis_kinds(), indirect=True)
+async def test_pitfall_11_a_shared_process_dispatches_to_redis(site: Site, broker_of_choice: dict[str, str]) -> None:
+    """Each has connections of its own, made where it runs."""
+    site.env |= broker_of_choice
+    with site.start(SAMPLE_SHARED="1") as router:
+        _until_all_are_connected(router)
+        await publish(site, [("shared", str(n)) for n in range(MESSAGES)])
+        await until_queued(site, MESSAGES, "a")
+        assert {entry["pid"] for entry in site.entries("shared")} == set(_processes(router).values())
+        router.stop()
+    site.run("--queue-work", "--queue", "a", "--stop-when-empty")
+    assert sorted(entry["n"] for entry in site.entries("recorded")) == list(range(MESSAGES))
 
 
 def test_each_process_has_a_health_file_of_its_own_and_the_routers_covers_them_all(

@@ -50,7 +50,7 @@ async def test_a_push_cut_short_is_all_or_nothing(driver: Driver, other: Driver)
         assert ids(await other.fetch([queue], 50, LONG)) == ids(jobs)
 
 
-async def test_a_fetch_cut_short_leaves_its_jobs_to_the_rescuer(driver: Driver, other: Driver) -> None:
+async def test_pitfall_15_a_fetch_cut_short_leaves_its_jobs_to_the_rescuer(driver: Driver, other: Driver) -> None:
     jobs = {queue: new_jobs(20, queue) for queue in TURNS}
     for queue, turns in TURNS.items():
         await driver.push(jobs[queue])
@@ -92,7 +92,7 @@ async def test_a_failure_cut_short_and_never_told_again_is_not_lost(driver: Driv
         assert sorted(given_up + back) == sorted(lease.job_id for lease in held[queue])
 
 
-async def test_staging_cut_short_stages_each_job_once(driver: Driver, other: Driver) -> None:
+async def test_pitfall_15_staging_cut_short_stages_each_job_once(driver: Driver, other: Driver) -> None:
     for queue in TURNS:
         held = leases(await pushed_and_fetched(driver, 10, queue=queue))
         await driver.retry([Retry(lease, SHORT) for lease in held])
@@ -105,7 +105,7 @@ async def test_staging_cut_short_stages_each_job_once(driver: Driver, other: Dri
         assert len(fetched) == len(set(ids(fetched))) == 20
 
 
-async def test_a_rescue_cut_short_rescues_each_job_once(driver: Driver, other: Driver) -> None:
+async def test_pitfall_15_a_rescue_cut_short_rescues_each_job_once(driver: Driver, other: Driver) -> None:
     fetched = {queue: await pushed_and_fetched(driver, 20, queue=queue, lease=SHORT) for queue in TURNS}
     await run_out(driver, SHORT)
     for queue, turns in TURNS.items():

@@ -126,6 +126,17 @@ async def test_a_lease_that_ran_out_counts_until_the_job_is_rescued(driver: Driv
     assert await driver.rescue([QUEUE]) == 0
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "fail"])
+async def test_of_two_leases_of_one_job_in_a_batch_the_old_one_is_told(driver: Driver, verb: str, order: int) -> None:
+    """A worker that was frozen for longer than its lease may fetch the job again, end both tries and report them."""
+    (old,) = await pushed_and_fetched(driver, 1, lease=SHORT)
+    await rescued(driver, 1)
+    (new,) = await driver.fetch([QUEUE], 1, LONG)
+    assert await VERBS[verb](driver, [old.lease, new.lease][::order]) == {old.job_id}
+    assert states(await driver.stats(QUEUE)) == states_after(verb, 1)
+
+
 async def test_pitfall_18_a_job_that_went_to_another_is_finished_by_that_one_alone(driver: Driver) -> None:
     (first,) = await pushed_and_fetched(driver, 1, lease=SHORT)
     await rescued(driver, 1)

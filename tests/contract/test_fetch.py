@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from core.queue.driver import Driver
 from core.queue.state import FetchedJob, Retry
@@ -107,3 +108,11 @@ async def test_a_queue_that_nobody_pushed_to_is_empty(driver: Driver) -> None:
 async def test_fetching_from_no_queue_fetches_nothing(driver: Driver) -> None:
     await driver.push([new_job()])
     assert await driver.fetch([], 10, LONG) == []
+
+
+async def test_jobs_fetched_before_an_error_reach_their_worker(driver: Driver) -> None:
+    """They are leased by then: without a worker that knows of them, each would wait for its lease to run out."""
+    unusable: Any = object()  # as the name of a queue stands for whatever error nobody foresaw
+    jobs = new_jobs(2)
+    await driver.push(jobs)
+    assert ids(await driver.fetch([QUEUE, unusable, "texts"], 10, LONG)) == ids(jobs)

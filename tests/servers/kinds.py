@@ -75,10 +75,13 @@ def redis_kinds() -> list[Any]:
     return ["valkey", _if_found("redis-server", RedisProcess.program, "TEST_REDIS_URL")]
 
 
+def postgres_kind() -> str:
+    return "named-postgres" if "TEST_POSTGRES_URL" in os.environ else "postgres"
+
+
 def sql_kinds() -> list[Any]:
-    postgres = "named-postgres" if "TEST_POSTGRES_URL" in os.environ else "postgres"
     mysql = _if_found("mariadb", MysqlProcess.program, "TEST_MYSQL_URL", program="mariadbd or mysqld")
-    return ["sqlite", postgres, "named-mysql" if "TEST_MYSQL_URL" in os.environ else mysql]
+    return ["sqlite", postgres_kind(), "named-mysql" if "TEST_MYSQL_URL" in os.environ else mysql]
 
 
 def broker_kinds() -> list[Any]:
@@ -87,9 +90,18 @@ def broker_kinds() -> list[Any]:
     return ["iotcore", _if_found("mosquitto", MosquittoProcess.program, "TEST_MQTT_URL")]
 
 
+def last_available(kinds: list[Any]) -> str:
+    """For what has nothing to do with the kind of server: the one that is nearest to what users run."""
+    found: str = [kind for kind in kinds if isinstance(kind, str)][-1]
+    return found
+
+
 def _if_found(kind: str, found: str | None, variable: str, program: str | None = None) -> Any:
+    """The kind; where it is missing, a parameter that is skipped with the reason."""
+    if found is not None:
+        return kind
     reason = f"{program or kind} is not on PATH, and {variable} names none"
-    return pytest.param(kind, marks=pytest.mark.skipif(found is None, reason=reason))
+    return pytest.param(kind, marks=pytest.mark.skip(reason=reason))
 
 
 def _start_redis(kind: str, process: type[RedisProcess]) -> Callable[[Servers], RedisServer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shutil
 import socket
 import subprocess
 
@@ -21,9 +22,15 @@ class MysqlProcess(ServerProcess):
         (self.directory / "init.sql").write_text(
             "CREATE USER IF NOT EXISTS 'routemq'@'%';\nGRANT ALL ON *.* TO 'routemq'@'%' WITH GRANT OPTION;\n"
         )
-        done = subprocess.run(self._initialise(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = self._make_data()
+        if done.returncode:  # on a busy machine, the installer's server now and then does not come up
+            shutil.rmtree(self.directory / "data", ignore_errors=True)
+            done = self._make_data()
         if done.returncode:
             raise RuntimeError(f"No data directory for {self}:\n{done.stdout}\n{done.stderr}")
+
+    def _make_data(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self._initialise(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
     def command(self) -> list[str]:
         assert self.program

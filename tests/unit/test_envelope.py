@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.clock import CENTURY
 from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError, UnknownJobError
 from core.job import Job, job_name
 from core.queue.envelope import VERSION, job_of, load_job, read_envelope, write_envelope
@@ -73,7 +74,15 @@ def test_a_job_of_plain_attributes_comes_back() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_tries", 1), ("max_tries", 100), ("retry_after", 0), ("retry_after", 0.5), ("timeout", 0), ("timeout", 90)],
+    [
+        ("max_tries", 1),
+        ("max_tries", 100),
+        ("retry_after", 0),
+        ("retry_after", 0.5),
+        ("timeout", 0),
+        ("timeout", 90),
+        ("retry_after", CENTURY),
+    ],
 )
 @pytest.mark.parametrize("cls", [SendEmail, Welcome])
 def test_pitfall_33_an_option_set_on_an_instance_travels(cls: type[Job], name: str, value: float) -> None:
@@ -109,9 +118,11 @@ def test_an_option_of_the_class_stays_with_the_class() -> None:
         ("retry_after", float("inf")),
         ("retry_after", float("nan")),
         ("retry_after", "60"),
+        ("retry_after", 1e12),
         ("timeout", -1),
         ("timeout", float("inf")),
         ("timeout", None),
+        ("timeout", CENTURY + 1),
     ],
 )
 def test_an_option_that_is_not_usable_is_refused_with_its_value(name: str, value: Any) -> None:
@@ -119,7 +130,7 @@ def test_an_option_that_is_not_usable_is_refused_with_its_value(name: str, value
     setattr(job, name, value)
     with pytest.raises(DispatchError) as caught:
         written(job)
-    wanted = "a whole number from 1" if name == "max_tries" else "seconds from 0"
+    wanted = "a whole number from 1" if name == "max_tries" else "seconds from 0 to a century"
     assert str(caught.value) == f"{job_name(SendEmail)}: {name}={value!r} is not usable; give {wanted}."
 
 

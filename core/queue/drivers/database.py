@@ -6,7 +6,8 @@ row: one that ran out is still accepted, until the rescuer or another fetch has 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TypeVar
@@ -18,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Answer, Database, Work
 from core.database.tables import failed_jobs, jobs
-from core.errors import QueueUnavailableError
 from core.observability.events import Events
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers.statements.statements import Statements
@@ -29,6 +29,8 @@ from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, Queu
 Item = TypeVar("Item")
 Ending = Callable[[AsyncConnection, Sequence[Item]], Awaitable[set[str]]]
 """A statement that ends tries, and returns the ids of the jobs whose lease was current."""
+
+_log = logging.getLogger("routemq.queue.database")
 
 _ROWS = 1000
 """Jobs that one statement writes at most."""
@@ -76,37 +78,37 @@ class DatabaseDriver:
             fetch = partial(self._statements.fetch, queue=queue, limit=limit - len(fetched), lease=lease, token=token)
             try:
                 fetched += await self._write(fetch)
-            except QueueUnavailableError:
+            except Exception as error:
                 if not fetched:
                     raise
+                _log.warning("this fetch ends before the queue %s: %s", queue, error)
                 break  # those of the queues before are leased, and must reach their worker
         return fetched
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
-        return _stale(leases, await self._apply(self._statements.remove, leases))
+        return await self._apply(self._statements.remove, {each: each for each in leases})
 
     async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
-        done = await self._apply(self._statements.retry, retries)
-        return _stale([each.lease for each in retries], done)
+        return await self._apply(self._statements.retry, {each.lease: each for each in retries})
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        leases = [lease for lease, _ in failures]
+        leases = {lease: lease for lease, _ in failures}
 
-        async def work(connection: AsyncConnection) -> set[str]:
-            done = await _in_batches(self._statements.remove, connection, leases)
-            records = [failure for lease, failure in failures if lease.job_id in done]
+        async def work(connection: AsyncConnection) -> set[Lease]:
+            current = await _in_rounds(self._statements.remove, connection, _rounds(leases))
+            records = [failure for lease, failure in failures if lease in current]
             await store_failures(connection, self.connection, records)
-            return done
+            return current
 
-        return _stale(leases, await self._database.write(work) if failures else set())
+        return _stale(leases, await self._database.write(work)) if failures else set()
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
-        done = await self._apply(self._statements.release, leases)
+        stale = await self._apply(self._statements.release, {each: each for each in leases})
         self._channel.announce({lease.queue for lease in leases})
-        return _stale(leases, done)
+        return stale
 
     async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
-        return _stale(leases, await self._apply(partial(self._statements.renew, lease=lease), leases))
+        return await self._apply(partial(self._statements.renew, lease=lease), {each: each for each in leases})
 
     # ── maintenance ──────────────────────────────────────────────────────────────────────────────────
 
@@ -156,12 +158,13 @@ class DatabaseDriver:
     async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
         """One transaction takes the rows and puts the jobs back; of two operators, the second finds none."""
 
-        async def work(connection: AsyncConnection) -> set[str]:
-            return await _in_batches(self._put_back, connection, failed)
+        async def work(connection: AsyncConnection) -> int:
+            parts = [failed[start : start + _LEASES] for start in range(0, len(failed), _LEASES)]
+            return sum([await self._put_back(connection, part) for part in parts])
 
-        done = await self._database.write(work, takes_long=True)
+        count = await self._database.write(work, takes_long=True)
         self._channel.announce({each.queue for each in failed})
-        return len(done)
+        return count
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,23 +189,28 @@ class DatabaseDriver:
             rescued += count
         return rescued
 
-    async def _put_back(self, connection: AsyncConnection, failed: Sequence[FailedJob]) -> set[str]:
-        """Move rows of failed_jobs to jobs, those that are still there; returns their job ids."""
+    async def _put_back(self, connection: AsyncConnection, failed: Sequence[FailedJob]) -> int:
+        """Move rows of failed_jobs to jobs, those that are still there; returns how many.
+
+        Only what was locked is deleted: a row that was not there may have come since, of a job that failed anew.
+        """
         by_job_id = {each.job_id: each for each in failed}
-        mine = failed_jobs.c.job_id.in_(by_job_id)
-        found = set(await connection.scalars(select(failed_jobs.c.job_id).where(mine).with_for_update()))
+        wanted = select(failed_jobs.c.job_id).where(failed_jobs.c.job_id.in_(by_job_id)).with_for_update()
+        found = set(await connection.scalars(wanted))
         again = [NewJob(job_id, each.queue, each.payload) for job_id, each in by_job_id.items() if job_id in found]
         await self.push_within(connection, again)
-        await connection.execute(delete(failed_jobs).where(mine))
-        return found
+        await connection.execute(delete(failed_jobs).where(failed_jobs.c.job_id.in_(found)))
+        return len(found)
 
-    async def _apply(self, statement: Ending[Item], items: Sequence[Item]) -> set[str]:
-        """Run a verb on all of its leases in one transaction; returns the ids of those that were current."""
-        if not items:
+    async def _apply(self, statement: Ending[Item], by_lease: Mapping[Lease, Item]) -> set[str]:
+        """Run a verb on all of its leases in one transaction; returns the ids of those that were not current."""
+        if not by_lease:
             return set()
-        return await self._write(
-            lambda connection: _in_batches(statement, connection, items), single=len(items) <= _LEASES
+        rounds = _rounds(by_lease)
+        current = await self._write(
+            lambda connection: _in_rounds(statement, connection, rounds), single=len(rounds) == 1
         )
+        return _stale(by_lease, current)
 
     async def _write(self, work: Work[Answer], *, single: bool = True) -> Answer:
         return await self._database.write(work, single=single and self._statements.single)
@@ -243,12 +251,31 @@ def _chunks(jobs: Sequence[NewJob], limit: int) -> Iterator[list[NewJob]]:
         yield chunk
 
 
-async def _in_batches(statement: Ending[Item], connection: AsyncConnection, items: Sequence[Item]) -> set[str]:
-    done: set[str] = set()
-    for start in range(0, len(items), _LEASES):
-        done |= await statement(connection, items[start : start + _LEASES])
-    return done
+def _rounds(by_lease: Mapping[Lease, Item]) -> list[dict[Lease, Item]]:
+    """What one statement each is to handle, sorted by job id: as every batch locks its rows in that order, no two
+    wait for each other. None names a job twice, under an old lease and a new one: what a statement returns, the
+    id, would not tell which of them was current.
+    """
+    rounds: list[dict[Lease, Item]] = []
+    last_id = None
+    for lease in sorted(by_lease, key=lambda each: each.job_id):
+        if not rounds or len(rounds[-1]) == _LEASES or lease.job_id == last_id:
+            rounds.append({})
+        rounds[-1][lease] = by_lease[lease]
+        last_id = lease.job_id
+    return rounds
 
 
-def _stale(leases: Sequence[Lease], done: AbstractSet[str]) -> set[str]:
-    return {lease.job_id for lease in leases} - done
+async def _in_rounds(
+    statement: Ending[Item], connection: AsyncConnection, rounds: Sequence[Mapping[Lease, Item]]
+) -> set[Lease]:
+    """Run a verb round by round; returns the leases that were current."""
+    current: set[Lease] = set()
+    for each in rounds:
+        done = await statement(connection, list(each.values()))
+        current.update(lease for lease in each if lease.job_id in done)
+    return current
+
+
+def _stale(leases: Iterable[Lease], current: AbstractSet[Lease]) -> set[str]:
+    return {lease.job_id for lease in leases if lease not in current}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -10,12 +11,13 @@ from uuid import uuid4
 
 from redis.asyncio import Redis
 
-from core.errors import QueueUnavailableError
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers.scripts import Scripts
 from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+
+_log = logging.getLogger("routemq.queue.redis")
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
@@ -52,9 +54,10 @@ class RedisDriver:
                 break
             try:
                 fetched += await self._fetch_from(queue, limit - len(fetched), lease)
-            except QueueUnavailableError:
+            except Exception as error:
                 if not fetched:
                     raise
+                _log.warning("this fetch ends before the queue %s: %s", queue, error)
                 break  # those of the queues before are leased, and must reach their worker
         return fetched
 
@@ -86,6 +89,8 @@ class RedisDriver:
         stale = await self._end("fail", keys, failures, lambda each: (each[0], records[each[0].job_id]))
         for queue, mine in _by_queue(lease for lease, _ in failures if lease.job_id not in stale).items():
             await self._unwritten.copy(queue, {lease.job_id: records[lease.job_id] for lease in mine})
+        if stale:  # an earlier call of this may have left failures there, and its answer got lost
+            await self._unwritten.finish({lease.queue for lease, _ in failures if lease.job_id in stale})
         return stale
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:

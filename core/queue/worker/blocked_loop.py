@@ -14,9 +14,15 @@ _log = logging.getLogger("routemq.queue.worker")
 
 
 async def watch_loop(seconds: float) -> None:
-    """Warn, once per blocking, when the running loop does nothing else for more than `seconds`."""
+    """Warn, once per blocking, when the running loop does nothing else for more than `seconds`.
+
+    Raises nothing: a worker is better off without a watch than ended by it.
+    """
     watch = _Watch(asyncio.get_running_loop(), seconds)
-    await run_in_thread(watch.run, watch.stop, "blocked-loop")
+    try:
+        await run_in_thread(watch.run, watch.stop, "blocked-loop")
+    except Exception:
+        _log.exception("the watch for a blocked event loop has ended; the worker goes on without it")
 
 
 class _Watch:

@@ -127,6 +127,34 @@ async def test_a_connection_that_died_in_the_pool_is_nobodys_trouble(driver: Dat
     assert len(await driver.fetch(["default"], 1, 60)) == 1
 
 
+async def test_a_server_that_became_read_only_is_waited_for(restartable_postgres: PostgresProcess) -> None:
+    driver = DatabaseDriver(Database(restartable_postgres.url), Events())
+    await upgrade(driver._database)
+    await driver.push([NewJob("1", "default", b"{}")])
+    (job,) = await driver.fetch(["default"], 1, 60)
+    role = "ALTER ROLE ALL SET default_transaction_read_only"
+    await query(restartable_postgres.url, f"{role} = on")
+    await _break_connections(driver._database)
+    with pytest.raises(QueueUnavailableError, match="read-only"):
+        await driver.complete([job.lease])
+    await query(restartable_postgres.url, "SET default_transaction_read_only = off", f"{role} = off")
+    assert await driver.complete([job.lease]) == set()
+    await driver.close()
+
+
+async def test_a_connection_to_a_server_that_became_read_only_is_not_used_again(driver: DatabaseDriver) -> None:
+    """The address may lead to the new primary by now, while the pool still holds the old one's connections."""
+    statements = {
+        "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "mysql": "SET SESSION TRANSACTION READ ONLY",
+    }
+    if (statement := statements.get(driver._database.dialect)) is None:
+        pytest.skip("there is no server to SQLite")
+    await driver._database.read(lambda connection: connection.exec_driver_sql(statement))
+    await driver.push([NewJob("1", "default", b"{}")])
+    assert await driver.size("default") == 1
+
+
 async def _break_connections(database: Database) -> None:
     if database.dialect == "postgresql":
         mine = "datname = current_database() AND pid <> pg_backend_pid()"

@@ -15,9 +15,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
 from core.database.engine import Database
-from core.database.migrations import require_current, rollback, status, upgrade
+from core.database.migrations import _LOCKS, require_current, rollback, status, upgrade
 from core.database.tables import metadata
-from core.errors import SchemaOutdatedError
+from core.errors import QueueUnavailableError, SchemaOutdatedError
 from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
 from tests.servers.databases import query
@@ -103,6 +103,29 @@ async def test_processes_that_migrate_at_once_take_turns(database: Database) -> 
     ]
     assert [await process.wait() for process in processes] == [0, 0, 0]
     await require_current(database)
+
+
+async def test_a_migration_may_take_longer_than_other_answers(database: Database) -> None:
+    hurried = Database(database.url.text, answer_timeout=0.001)
+    revisions = await upgrade(hurried)
+    assert await rollback(hurried) == revisions[-1]
+    await hurried.close()
+
+
+async def test_who_waits_in_vain_for_another_migration_does_not_join_in(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.dialect != "mysql":
+        pytest.skip("others wait as long as the connection does")
+    take, give_back = _LOCKS["mysql"]
+    monkeypatch.setitem(_LOCKS, "mysql", (take.replace("600", "0"), give_back))
+    async with database.engine.connect() as another:
+        await another.exec_driver_sql(take)
+        with pytest.raises(QueueUnavailableError, match="another process migrates"):
+            await upgrade(database)
+        assert await _tables(database) == set()
+        await another.exec_driver_sql(give_back)
+    await upgrade(database)
 
 
 async def test_an_interrupted_migration_is_finished_by_the_next(database: Database, database_url: str) -> None:

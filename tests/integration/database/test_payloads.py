@@ -126,13 +126,16 @@ async def test_delays_of_one_batch_are_each_jobs_own(driver: DatabaseDriver) -> 
     assert (await driver.stats("default")).retryable == 600
 
 
-async def test_an_old_and_a_new_lease_of_one_job_in_a_batch(driver: DatabaseDriver) -> None:
-    """A worker that was frozen for longer than its lease may finish the job twice, and report both at once."""
-    for order in (1, -1):
-        await driver.push([NewJob("1", "default", b"{}")])
-        (old,) = await driver.fetch(["default"], 1, 0)
-        while not await driver.rescue(["default"]):
-            pass
-        (new,) = await driver.fetch(["default"], 1, 60)
-        assert await driver.complete([old.lease, new.lease][::order]) == set()
-        assert await driver.size("default") == 0
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_two_failures_of_one_job_in_a_batch_that_of_its_owner_is_kept(
+    driver: DatabaseDriver, order: int
+) -> None:
+    """A worker that was frozen for longer than its lease may fail the job twice, and report both at once."""
+    await driver.push([NewJob("1", "default", b"{}")])
+    (old,) = await driver.fetch(["default"], 1, 0)
+    while not await driver.rescue(["default"]):
+        pass
+    (new,) = await driver.fetch(["default"], 1, 60)
+    failures = [(job.lease, Failure("1", "default", "", b"{}", "E", job.attempts)) for job in (old, new)]
+    assert await driver.fail(failures[::order]) == {"1"}
+    assert [row.attempts for row in await driver.failures.rows()] == [new.attempts]

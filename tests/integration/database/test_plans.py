@@ -74,7 +74,7 @@ PLANS = {
             "fetch": (mysql.NEXT, ("q", 10)),
             "take": (mysql.TAKE.format(ids="%s, %s"), ("t", 1, 1, 2)),
             "held": (mysql.HELD.format(ids="%s, %s"), tuple(IDS[0])),
-            "remove": (mysql.REMOVE.format(ids="%s, %s"), (1, 2)),
+            "remove": (mysql.REMOVE.format(ids="%s, %s", count=2), (1, 2)),
             "retry": (mysql.RETRY.format(delays="WHEN %s THEN %s", ids="%s"), (1, 1, 1)),
             "release": (mysql.RELEASE.format(ids="%s, %s"), (1, 2)),
             "renew": (mysql.RENEW.format(ids="%s, %s"), (1, 1, 2)),

@@ -206,7 +206,7 @@ async def test_an_announcement_outlives_an_outage(postgres_url: str) -> None:
 
 async def test_a_lookout_over_a_file_that_is_not_there_yet_waits_for_it(tmp_path: Path) -> None:
     path = tmp_path / "queue.sqlite3"
-    lookout = SqliteLookout(path)
+    lookout = SqliteLookout(path, ["default"])
     assert not await lookout.sees_push()
     assert not path.exists()
     driver = DatabaseDriver(Database(f"sqlite:///{path}"), Events())
@@ -217,4 +217,18 @@ async def test_a_lookout_over_a_file_that_is_not_there_yet_waits_for_it(tmp_path
     assert await lookout.sees_push()
     assert not await lookout.sees_push()
     lookout.close()
+    await driver.close()
+
+
+async def test_a_lookout_sees_what_was_handed_back_between_two_looks(tmp_path: Path) -> None:
+    driver = DatabaseDriver(Database(f"sqlite:///{tmp_path}/queue.sqlite3"), Events())
+    await upgrade(driver._database)
+    lookout, elsewhere = (SqliteLookout(tmp_path / "queue.sqlite3", [queue]) for queue in ("default", "elsewhere"))
+    await driver.push([NewJob("1", "default", b"{}")])
+    assert await lookout.sees_push() and await elsewhere.sees_push()
+    await driver.release([job.lease for job in await driver.fetch(["default"], 1, 60)])
+    assert await lookout.sees_push() and not await elsewhere.sees_push()
+    assert not await lookout.sees_push()
+    for each in (lookout, elsewhere):
+        each.close()
     await driver.close()

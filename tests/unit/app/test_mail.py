@@ -51,8 +51,9 @@ async def test_with_mail_host_it_goes_to_that_server(tmp_path: Path) -> None:
     async with await asyncio.start_server(mail_server.talk, "127.0.0.1", 0) as server:
         (tmp_path / ".env").write_text(f"MAIL_HOST=127.0.0.1\nMAIL_PORT={server.sockets[0].getsockname()[1]}\n")
         await asyncio.to_thread(mail.send, "a@example.com", "Hello", "Text", message_id="id-1")
-    assert "rcpt TO:<a@example.com>" in mail_server.lines
-    assert "Subject: Hello" in mail_server.lines
+    said = [line.lower() for line in mail_server.lines]  # verbs in whatever case: smtplib's changed with Python 3.13
+    assert "rcpt to:<a@example.com>" in said
+    assert "subject: hello" in said
 
 
 async def test_a_mail_given_up_is_logged(caplog: pytest.LogCaptureFixture) -> None:

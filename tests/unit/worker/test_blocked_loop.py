@@ -11,7 +11,7 @@ import pytest
 
 from core.job import Job
 from core.observability.events import JobCompleted
-from core.queue.worker.blocked_loop import watch_loop
+from core.queue.worker.blocked_loop import _Watch, watch_loop
 from core.tasks import end_tasks
 from tests.unit.worker.conftest import PROMPT, Workshop
 
@@ -78,3 +78,21 @@ async def test_an_idle_loop_is_left_in_peace(warnings: Warnings) -> None:
     await asyncio.sleep(0.7)
     await end_tasks(watching)
     assert not warnings.said
+
+
+async def test_a_watch_that_fails_leaves_its_worker_alone(
+    workshop: Workshop, warnings: Warnings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waits(Job):
+        async def handle(self) -> None:
+            assert await asyncio.to_thread(warnings.next)
+
+    def cannot(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_Watch, "run", cannot)
+    await workshop.dispatch(Waits())
+    await workshop.work(blocked_loop_warning=SOON)
+    assert len(workshop.of(JobCompleted)) == 1
+    (said,) = warnings.said
+    assert "blocked event loop" in said

@@ -5,8 +5,7 @@
 -- KEYS[4]  failed       hash    id -> the failure's record
 -- KEYS[5]  returned     hash    ids put back by hand whose row of failed_jobs is still to be deleted
 -- ARGV     id, token, record, for each job
--- Returns the ids whose token is not current; nothing of those is touched. A failure that lies here already, as the
--- answer to an earlier call got lost, is not among them.
+-- Returns the ids whose token is not current; nothing of those is touched.
 local stale = {}
 for i = 1, #ARGV, 3 do
     local id = ARGV[i]
@@ -18,7 +17,7 @@ for i = 1, #ARGV, 3 do
         redis.call('ZREM', KEYS[2], id)
         redis.call('HDEL', KEYS[3], id)
         redis.call('HDEL', KEYS[5], id)
-    elseif redis.call('HGET', KEYS[4], id) ~= ARGV[i + 2] then
+    else
         stale[#stale + 1] = id
     end
 end

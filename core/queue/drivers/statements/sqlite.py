@@ -125,13 +125,13 @@ class SqliteStatements:
     chunk_bytes = 8 * 1024 * 1024
 
     async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-        new = [(job.job_id, job.queue, payload_to_text(job.payload), _moment(job.delay), _moment()) for job in jobs]
+        new = [(job.job_id, job.queue, payload_to_text(job.payload), moment(job.delay), moment()) for job in jobs]
         await connection.exec_driver_sql(PUSH, new)
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
-        taken = await rows(connection, FETCH, token, _moment(lease), queue, _moment(), limit)
+        taken = await rows(connection, FETCH, token, moment(lease), queue, moment(), limit)
         return [
             FetchedJob(job_id, queue, text_to_payload(payload), attempts, token)
             for _, _, job_id, payload, attempts in sorted(taken)
@@ -141,43 +141,43 @@ class SqliteStatements:
         return set(await first_column(connection, REMOVE, _json(leases)))
 
     async def retry(self, connection: AsyncConnection, retries: Sequence[Retry]) -> set[str]:
-        due = [(each.lease.job_id, each.lease.token, _moment(each.delay)) for each in retries]
+        due = [(each.lease.job_id, each.lease.token, moment(each.delay)) for each in retries]
         return set(await first_column(connection, RETRY, json.dumps(due)))
 
     async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         return set(await first_column(connection, RELEASE, _json(leases)))
 
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
-        return set(await first_column(connection, RENEW, _moment(lease), _json(leases)))
+        return set(await first_column(connection, RENEW, moment(lease), _json(leases)))
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
-        return len(await rows(connection, RESCUE, queue, _moment(), limit))
+        return len(await rows(connection, RESCUE, queue, moment(), limit))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
-        due = await first_column(connection, NEXT_DUE, queue, _moment())
+        due = await first_column(connection, NEXT_DUE, queue, moment())
         return -_age(due[0]) if due else None
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((await first_column(connection, BUSY, queue, queue, _moment()))[0])
+        return bool((await first_column(connection, BUSY, queue, queue, moment()))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         return await first_column(connection, QUEUES)
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
-        found = await rows(connection, STATS, _moment(), queue)
+        found = await rows(connection, STATS, moment(), queue)
         available, scheduled, executing, retryable, oldest = found[0]
         return QueueStats(
             queue, available, scheduled, executing, retryable, oldest_seconds=_age(oldest) if oldest else 0.0
         )
 
 
-def _moment(delay: float = 0.0) -> str:
+def moment(delay: float = 0.0) -> str:
     """The moment `delay` seconds from now, as the columns hold it: in UTC, and sorted as text as in time."""
     return (datetime.now(UTC) + timedelta(seconds=delay)).strftime(_FORMAT)
 
 
-def _age(moment: str) -> float:
-    return (datetime.now(UTC) - datetime.strptime(moment, _FORMAT).replace(tzinfo=UTC)).total_seconds()
+def _age(then: str) -> float:
+    return (datetime.now(UTC) - datetime.strptime(then, _FORMAT).replace(tzinfo=UTC)).total_seconds()
 
 
 def _json(leases: Sequence[Lease]) -> str:

@@ -2,7 +2,8 @@
 
 Every method runs inside a transaction that the driver opens, on a connection that it hands in, and
 changes all that it is given or nothing. Those that end a try return the ids of the jobs whose lease is
-current; to the others they do nothing. All of them judge time by the store's clock.
+current; to the others they do nothing. They are given no job twice, sorted by job id: the order in which
+they lock. All of them judge time by the store's clock.
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
 
 from core.clock import jittered
 from core.queue.drivers.wake_up.pushes import PushedWakeUp
+
+_log = logging.getLogger("routemq.queue.wake_up")
 
 
 class Lookout(Protocol):
@@ -25,18 +28,32 @@ class PollingWakeUp:
         self._lookout = lookout
         self._shortest = shortest
         self._longest = longest
+        self._is_blind = False
 
     async def wait(self, timeout: float) -> bool:
         clock = asyncio.get_running_loop()
         end = clock.time() + timeout
         pause = self._shortest
         while not await self._pushed.wait(min(jittered(pause), max(end - clock.time(), 0))):
-            if await self._lookout.sees_push():
+            if await self._sees_push():
                 return True
             if clock.time() >= end:
                 return False
             pause = min(pause * 1.5, self._longest)
         return True
+
+    async def _sees_push(self) -> bool:
+        """A look that fails has seen nothing, whatever the error: raised from here, it would end an idle worker,
+        which does without looks until the end of its wait. Told once per trouble, as looks are many."""
+        try:
+            seen = await self._lookout.sees_push()
+        except Exception:
+            if not self._is_blind:
+                _log.exception("cannot look for pushes of other processes: those are found after --sleep for now")
+            self._is_blind = True
+            return False
+        self._is_blind = False
+        return seen
 
     async def close(self) -> None:
         self._lookout.close()

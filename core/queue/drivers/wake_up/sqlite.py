@@ -1,4 +1,4 @@
-"""SQLite's channel: the file itself, looked at with two cheap questions."""
+"""SQLite's channel: the file itself, looked at with cheap questions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from pathlib import Path
 
 from core.database.engine import Database
 from core.queue.driver import WakeUp
+from core.queue.drivers.statements.sqlite import moment
 from core.queue.drivers.wake_up.polling import PollingWakeUp
 from core.queue.drivers.wake_up.pushes import Pushes
 
 _PAUSE = 0.015
 """Seconds. A look takes a few microseconds, so this costs nothing and is felt by nobody."""
+
+# Queues, now. Returns whether one of them has a job to fetch: looks at the beginning of each in the index.
+_AVAILABLE = """
+SELECT EXISTS (SELECT 1 FROM jobs WHERE queue IN ({queues}) AND lease_expires_at IS NULL AND available_at <= ?)
+"""
 
 
 class SqliteChannel:
@@ -26,22 +32,24 @@ class SqliteChannel:
         self._pushes.tell(queues)
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
-        return PollingWakeUp(self._pushes.wake_up(queues), SqliteLookout(self._path), _PAUSE, _PAUSE)
+        return PollingWakeUp(self._pushes.wake_up(queues), SqliteLookout(self._path, queues), _PAUSE, _PAUSE)
 
     async def close(self) -> None:
         self._pushes.tell_all()
 
 
 class SqliteLookout:
-    """Looks on a connection of its own: `PRAGMA data_version` tells what other connections wrote.
+    """Looks on a connection of its own: `PRAGMA data_version` tells whether other connections wrote.
 
-    Most of that is jobs being finished. Only a push moves the sequence from which ids come. The questions
-    are asked on the event loop, since they never wait: readers do not block in WAL mode, and a connection
-    without patience gives up at once where they would.
+    Most of that is jobs being finished. A push moves the sequence from which ids come, be it due or not; after a
+    release or a rescue, a job can be fetched. The questions are asked on the event loop, since they never wait:
+    readers do not block in WAL mode, and a connection without patience gives up at once where they would.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, queues: Sequence[str]) -> None:
         self._path = path
+        self._queues = queues
+        self._available = _AVAILABLE.format(queues=", ".join("?" * len(queues)))
         self._connection: sqlite3.Connection | None = None
         self._version = self._sequence = -1
         self._look()
@@ -56,8 +64,9 @@ class SqliteLookout:
 
     def _look(self) -> bool:
         try:
-            return self._has_changed("PRAGMA data_version", "_version") and self._has_changed(
-                "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'", "_sequence"
+            return self._has_changed("PRAGMA data_version", "_version") and (
+                self._has_changed("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'", "_sequence")
+                or bool(self._ask(self._available, *self._queues, moment()))
             )
         except sqlite3.Error:  # no such file or table yet, or locked: the next look tells
             self.close()
@@ -65,11 +74,14 @@ class SqliteLookout:
             return False
 
     def _has_changed(self, question: str, seen: str) -> bool:
-        row = self._open().execute(question).fetchone()
-        value = row[0] if row else 0
+        value = self._ask(question)
         changed: bool = value != getattr(self, seen)
         setattr(self, seen, value)
         return changed
+
+    def _ask(self, question: str, *parameters: str) -> int:
+        row = self._open().execute(question, parameters).fetchone()
+        return row[0] if row else 0
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -16,6 +16,22 @@ class Record(Job):
         journal.write("recorded", n=self.n)
 
 
+class Prompt(Job):
+    """Notes how long it was on the way."""
+
+    dispatched_at: float  # on the monotonic clock
+
+    async def handle(self) -> None:
+        journal.write("started", after=time.monotonic() - self.dispatched_at)
+
+
+class Large(Job):
+    blob: str
+
+    async def handle(self) -> None:
+        journal.write("large", size=len(self.blob), is_whole=self.blob == "x" * len(self.blob))
+
+
 class KillsItsWorker(Job):
     max_tries = 2
 

@@ -43,6 +43,7 @@ async def flaky(payload: int) -> None:
 
 async def shared(payload: int) -> None:
     journal.write("shared", n=payload)
+    await dispatch(Record(n=payload), queue="a")
 
 
 # The test's own topics, so that brokers may serve several tests.

@@ -1,0 +1,77 @@
+"""Batches that name the same jobs in different order lock them in one: else they would wait for each other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.queue.drivers.database import DatabaseDriver
+from core.queue.state import Failure, Lease, NewJob, Retry
+from tests.servers.databases import query
+
+Verb = Callable[[DatabaseDriver, Sequence[Lease]], Awaitable[AbstractSet[str]]]
+
+VERBS: dict[str, Verb] = {
+    "complete": lambda driver, held: driver.complete(held),
+    "retry": lambda driver, held: driver.retry([Retry(lease, 60) for lease in held]),
+    "fail": lambda driver, held: driver.fail([(each, Failure(each.job_id, "q", "", b"", "", 1)) for each in held]),
+    "release": lambda driver, held: driver.release(held),
+    "renew": lambda driver, held: driver.renew(held, 60),
+}
+WAITING = {
+    "postgresql": "SELECT COUNT(*) FROM pg_locks WHERE NOT granted",
+    "mysql": "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'",
+}
+
+
+async def _until_somebody_waits(driver: DatabaseDriver) -> None:
+    deadline = time.monotonic() + 10
+    while not await _waiting(driver):
+        assert time.monotonic() < deadline, "nobody waits for a lock"
+
+
+async def _waiting(driver: DatabaseDriver) -> int:
+    ((*_, count),) = await query(driver._database.url.text, WAITING[driver._database.dialect])
+    return int(str(count))
+
+
+async def _lock(connection: AsyncConnection, job_id: str) -> None:
+    await connection.exec_driver_sql(f"SELECT id FROM jobs WHERE job_id = '{job_id}' FOR UPDATE NOWAIT")
+
+
+async def _fetched(driver: DatabaseDriver) -> list[Lease]:
+    """The leases of jobs "0" to "8"."""
+    if driver._database.dialect == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    await driver.push([NewJob(f"{number}", "q", b"{}") for number in range(9)])
+    return [job.lease for job in await driver.fetch(["q"], 9, 60)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
+    driver: DatabaseDriver, other: DatabaseDriver, verb: str
+) -> None:
+    leases = await _fetched(driver)
+    async with driver._database.transaction() as connection:
+        await _lock(connection, "0")
+        telling = asyncio.ensure_future(VERBS[verb](other, leases[::-1]))
+        await _until_somebody_waits(driver)
+        await _lock(connection, "8")
+    assert await telling == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_nobody_waits_for_a_job_that_is_not_in_the_batch(
+    driver: DatabaseDriver, other: DatabaseDriver, verb: str
+) -> None:
+    """Not even in a table so small that to read all of it were the quickest."""
+    leases = await _fetched(driver)
+    async with driver._database.transaction() as connection:
+        await _lock(connection, "0")
+        async with asyncio.timeout(10):
+            assert await VERBS[verb](other, leases[1:7]) == set()
