@@ -6,6 +6,7 @@ them. A section is a pydantic-settings model; real environment variables win ove
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
     `overrides` replaces fields by section, e.g. `mqtt={"port": 1884}`. Raises SettingError, which names
     every variable that is wrong, its value, and the remedy.
     """
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # what it says of a bad line, we say once, and with a name
     problems: list[str] = []
     sections = {
         name: _load_section(name, class_name, env_file, overrides.get(name, {}), problems)
