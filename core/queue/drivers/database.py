@@ -6,7 +6,6 @@ row: one that ran out is still accepted, until the rescuer or another fetch has 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -21,6 +20,7 @@ from core.database.engine import Answer, Database, Work
 from core.database.tables import failed_jobs, jobs
 from core.observability.events import Events
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.statements.statements import Statements
 from core.queue.drivers.wake_up.pushes import Channel
 from core.queue.failures import DatabaseFailureStore, store_failures
@@ -29,8 +29,6 @@ from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, Queu
 Item = TypeVar("Item")
 Ending = Callable[[AsyncConnection, Sequence[Item]], Awaitable[set[str]]]
 """A statement that ends tries, and returns the ids of the jobs whose lease was current."""
-
-_log = logging.getLogger("routemq.queue.database")
 
 _ROWS = 1000
 """Jobs that one statement writes at most."""
@@ -70,20 +68,12 @@ class DatabaseDriver:
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
+        return await fetch_queue_by_queue(queues, limit, partial(self._fetch_from, lease=lease))
+
+    async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
         token = uuid4().hex
-        fetched: list[FetchedJob] = []
-        for queue in queues:
-            if len(fetched) >= limit:
-                break
-            fetch = partial(self._statements.fetch, queue=queue, limit=limit - len(fetched), lease=lease, token=token)
-            try:
-                fetched += await self._write(fetch)
-            except Exception as error:
-                if not fetched:
-                    raise
-                _log.warning("this fetch ends before the queue %s: %s", queue, error)
-                break  # those of the queues before are leased, and must reach their worker
-        return fetched
+        fetch = partial(self._statements.fetch, queue=queue, limit=limit, lease=lease, token=token)
+        return await self._write(fetch)
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         return await self._apply(self._statements.remove, {each: each for each in leases})

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from redis.asyncio import Redis
 
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.scripts import Scripts
 from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
-
-_log = logging.getLogger("routemq.queue.redis")
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
@@ -48,18 +47,7 @@ class RedisDriver:
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
-        fetched: list[FetchedJob] = []
-        for queue in queues:
-            if len(fetched) >= limit:
-                break
-            try:
-                fetched += await self._fetch_from(queue, limit - len(fetched), lease)
-            except Exception as error:
-                if not fetched:
-                    raise
-                _log.warning("this fetch ends before the queue %s: %s", queue, error)
-                break  # those of the queues before are leased, and must reach their worker
-        return fetched
+        return await fetch_queue_by_queue(queues, limit, partial(self._fetch_from, lease=lease))
 
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
         token = uuid4().hex

@@ -786,18 +786,23 @@ async def test_a_hook_that_outlasts_the_grace_is_cut_short_and_told_of(workshop:
     assert isinstance(workshop.of(HookFailed)[0].exception, asyncio.CancelledError)
 
 
-async def test_a_failure_whose_answer_was_lost_still_has_its_hook(workshop: Workshop) -> None:
-    fail = workshop.driver.fail
-    lost: list[bool] = []
+def _lose_the_first_answer(workshop: Workshop, verb: str) -> None:
+    """What it asks for happens all the same."""
+    original, answers = getattr(workshop.driver, verb), 0
 
-    async def answer_lost_once(failures: Any) -> Any:
-        stale = await fail(failures)
-        if not lost:
-            lost.append(True)
+    async def answer_lost_once(items: Any) -> Any:
+        nonlocal answers
+        stale = await original(items)
+        answers += 1
+        if answers == 1:
             raise QueueUnavailableError("the answer got lost")
         return stale
 
-    workshop.driver.fail = answer_lost_once  # type: ignore[method-assign]
+    setattr(workshop.driver, verb, answer_lost_once)
+
+
+async def test_a_failure_whose_answer_was_lost_still_has_its_hook(workshop: Workshop) -> None:
+    _lose_the_first_answer(workshop, "fail")
     await workshop.dispatch(Fails())
     await workshop.work(max_tries=1)
     assert JOURNAL[1][0] == "failed"
@@ -806,17 +811,7 @@ async def test_a_failure_whose_answer_was_lost_still_has_its_hook(workshop: Work
 
 
 async def test_a_completion_whose_answer_was_lost_is_told_as_such(workshop: Workshop, journal: list[Any]) -> None:
-    complete = workshop.driver.complete
-    lost: list[bool] = []
-
-    async def answer_lost_once(leases: Any) -> Any:
-        stale = await complete(leases)
-        if not lost:
-            lost.append(True)
-            raise QueueUnavailableError("the answer got lost")
-        return stale
-
-    workshop.driver.complete = answer_lost_once  # type: ignore[method-assign]
+    _lose_the_first_answer(workshop, "complete")
     await workshop.dispatch(Note(text="once"))
     await workshop.work()
     assert journal == ["once"]
