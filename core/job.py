@@ -61,6 +61,8 @@ class Job:
         fields = declared_fields(type(self))
         if fields is None:
             _refuse(self, values)
+        elif tuple(values) == fields.__struct_fields__:  # nothing is left to fill in
+            vars(self).update(values)
         else:
             vars(self).update(msgspec.structs.asdict(_fill(self, fields, values)))
 
@@ -94,9 +96,10 @@ def job_name(cls: type[Job]) -> str:
 
 def declared_fields(cls: type[Job]) -> type[msgspec.Struct] | None:
     """The struct of a class' declared fields; None where the class carries plain attributes."""
-    if cls not in _declared:
-        _declared[cls] = _struct_of(cls)
-    return _declared[cls]
+    try:
+        return _declared[cls]
+    except KeyError:
+        return _declared.setdefault(cls, _struct_of(cls))
 
 
 _declared: dict[type[Job], type[msgspec.Struct] | None] = {}

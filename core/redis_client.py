@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
@@ -64,6 +64,7 @@ def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> Red
 
 
 OUT_OF_REACH = (RedisConnectionError, RedisTimeoutError, OSError)  # it is loading its data, too
+FAULTS = (*OUT_OF_REACH, RedisError)
 _REFUSES = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError, NoPermissionError)  # MASTERDOWN, too
 _REFUSAL = re.compile(
     r"(?:^|: -)(?:OOM|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOPERM|MISCONF|NOREPLICAS|BUSY|LOADING) "
@@ -85,16 +86,23 @@ async def reached(client: Redis, unavailable: type[UnavailableError] = Unavailab
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
             yield
-    except OUT_OF_REACH as error:
+    except FAULTS as error:
+        raise_explained(error, client, unavailable)
+
+
+def raise_explained(
+    error: Exception, client: Redis, unavailable: type[UnavailableError] = UnavailableError
+) -> NoReturn:
+    """Raise one of FAULTS as `reached` does: as `unavailable`, or as it is where it is the caller's."""
+    if isinstance(error, OUT_OF_REACH):
         reason = f": {error}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
         raise unavailable(f"Redis at {_address(client)} gave no answer{reason}. {_REMEDY}") from error
-    except RedisError as error:
-        if not _is_refusal(error):
-            raise
+    if _is_refusal(error):
         raise unavailable(f"Redis at {_address(client)} serves nobody for now: {error}") from error
+    raise error
 
 
-def _is_refusal(error: RedisError) -> bool:
+def _is_refusal(error: Exception) -> bool:
     """Whether it is the server's state that is in the way, and not what was asked."""
     is_plain = isinstance(error, ResponseError) and _REFUSAL.search(str(error)) is not None
     return is_plain or isinstance(error, _REFUSES)

@@ -24,7 +24,7 @@ VERSION = 1
 _OPTIONS = frozenset(OPTIONS)
 
 
-class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Envelope(msgspec.Struct, omit_defaults=True):
     v: int
     id: str
     job: str
@@ -50,19 +50,12 @@ _name_decoder = msgspec.json.Decoder(_Name)
 
 def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
     """A job as a payload. Raises DispatchError where something of it cannot be stored."""
+    data = msgspec.Raw(encode_data(job))
+    envelope = Envelope(VERSION, job_id, _dispatchable_name(type(job)), queue, now, data)
     own = vars(job)
-    options = [] if _OPTIONS.isdisjoint(own) else [name for name in OPTIONS if name in own]
-    return _encoder.encode(
-        Envelope(
-            v=VERSION,
-            id=job_id,
-            job=_dispatchable_name(type(job)),
-            queue=queue,
-            dispatched_at=now,
-            data=msgspec.Raw(encode_data(job)),
-            options={name: _checked_option(job, name, own[name]) for name in options},
-        )
-    )
+    if not _OPTIONS.isdisjoint(own):
+        envelope.options = {name: _checked_option(job, name, own[name]) for name in OPTIONS if name in own}
+    return _encoder.encode(envelope)
 
 
 def read_envelope(payload: bytes) -> Envelope:

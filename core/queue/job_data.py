@@ -22,6 +22,7 @@ from core.job import RESERVED, Job, declared_fields, job_name
 from core.queue import plain_values
 
 _BYTES = (bytes, bytearray, memoryview)
+_encode = msgspec.json.Encoder().encode
 _NATIVE = (*_BYTES, datetime, date, time, timedelta, UUID, Decimal)
 
 
@@ -54,20 +55,29 @@ class _Codec:
     decoder: msgspec.json.Decoder[Any]
     expected: dict[str, frozenset[type]] | None
     """Where each field is a number, text or the like: the types that its value may have."""
+    seen: set[tuple[type, ...]]
+    """Types of values that were found to be as expected, in the order of the fields."""
 
     def encode(self, job: Job) -> bytes:
         own = vars(job)
-        if extra := own.keys() - self.names:
-            _refuse_undeclared(extra)
-        values = {name: getattr(job, name) for name in self.names}
-        if self._is_as_expected(values) and b"null" not in (data := msgspec.json.encode(values)):
+        if tuple(own) != self.names:  # it has options of its own, or lacks a field that its class has
+            if extra := own.keys() - self.names:
+                _refuse_undeclared(extra)
+            own = {name: getattr(job, name) for name in self.names}
+        if self._is_as_expected(own) and b"null" not in (data := _encode(own)):
             return data
-        return self._encode_checked(values)  # a null may stand for an infinite number
+        return self._encode_checked(dict(own))  # a null may stand for an infinite number
 
     def _is_as_expected(self, values: dict[str, Any]) -> bool:
         """Whether the values need no other check, which takes longer than all the rest: most need none."""
+        types = tuple(map(type, values.values()))
+        if types in self.seen:
+            return True
         expected = self.expected
-        return expected is not None and all(type(value) in expected[name] for name, value in values.items())
+        if expected is None or not all(kind in expected[name] for name, kind in zip(values, types, strict=True)):
+            return False
+        self.seen.add(types)
+        return True
 
     def _encode_checked(self, values: dict[str, Any]) -> bytes:
         for name, kind in self.open_types.items():
@@ -76,7 +86,7 @@ class _Codec:
         wire = msgspec.to_builtins(values, builtin_types=_NATIVE, enc_hook=_write_foreign)
         # In JSON, bytes and datetimes look like text: here they are still told apart.
         msgspec.convert(wire, self.decoder.type, builtin_types=_BYTES, dec_hook=_read_foreign)
-        data = msgspec.json.encode(wire)
+        data = _encode(wire)
         if b"null" in data:
             _refuse_infinite(wire)
         self.decoder.decode(data)
@@ -108,7 +118,7 @@ def _make_codec(cls: type[Job]) -> _Codec | None:
     open_types = {info.name: info.type for info in infos if _leaves_open(msgspec.inspect.type_info(info.type))}
     wire = msgspec.defstruct(cls.__name__, [_wire_field(info, open_types) for info in infos], kw_only=True)
     decoder = msgspec.json.Decoder(wire, dec_hook=_read_foreign)
-    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder, _expected(infos))
+    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder, _expected(infos), set())
 
 
 _PLAIN = (
@@ -186,7 +196,7 @@ def _refuse_infinite(value: Any, path: str = "") -> None:
 
 
 def _encode_plain(job: Job) -> bytes:
-    return msgspec.json.encode({name: _plain_json(name, value) for name, value in _attributes(job).items()})
+    return _encode({name: _plain_json(name, value) for name, value in _attributes(job).items()})
 
 
 def _plain_json(name: str, value: Any) -> Any:

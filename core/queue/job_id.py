@@ -12,6 +12,7 @@ _VARIANT = 0b10 << 62
 _RANDOM_A = 0xFFF << 62  # where the random bits stand before version and variant are put between them
 _RANDOM_B = (1 << 62) - 1
 _RANDOM_BITS = 74
+_TAIL_DIGITS, _TAIL_BITS = 12, 48  # the last group
 
 
 class JobIds:
@@ -24,7 +25,7 @@ class JobIds:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._last = 0
+        self._set(0)
         self._seed()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._seed)  # a fork must not go on where its parent does
@@ -32,12 +33,19 @@ class JobIds:
     def next(self) -> str:
         milliseconds = time.time_ns() // 1_000_000
         with self._lock:
-            if milliseconds > self._last >> _RANDOM_BITS:
-                self._last = milliseconds << _RANDOM_BITS | self._random(_RANDOM_BITS)
+            if milliseconds > self._milliseconds:
+                self._set(milliseconds << _RANDOM_BITS | self._random(_RANDOM_BITS))
             else:
-                self._last += 1 + self._random(32)
-            number = self._last
-        return _text(number)
+                self._tail += 1 + self._random(32)
+                if self._tail >> _TAIL_BITS:
+                    self._set((self._front << _TAIL_BITS) + self._tail)
+            return f"{self._head}{self._tail:012x}"
+
+    def _set(self, number: int) -> None:
+        """Go on from here. What the ids of one millisecond have in common is kept as text."""
+        self._milliseconds = number >> _RANDOM_BITS
+        self._front, self._tail = number >> _TAIL_BITS, number & (1 << _TAIL_BITS) - 1
+        self._head = _text(number)[:-_TAIL_DIGITS]
 
     def _seed(self) -> None:
         self._random = random.Random(os.urandom(32)).getrandbits

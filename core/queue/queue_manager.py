@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ class QueueManager:
         """
         new = self._prepare(job, queue, _seconds(delay))
         await self._commit().add(new)
-        self._stored(job, new)
+        job.job_id = new.job_id
+        self._events.emit(JobsDispatched(new.queue, 1))
         return new.job_id
 
     async def later(self, delay: float | timedelta, job: Job, *, queue: str | None = None) -> str:
@@ -72,25 +74,26 @@ class QueueManager:
         All of them are checked before the first is stored. Where the store refuses a chunk or is gone, those of the
         chunks before are stored and have their `job_id`; a note on the error says how many.
         """
-        seconds = _seconds(delay)
-        prepared = [(job, self._prepare(job, queue, seconds)) for job in jobs]
-        stored = 0
+        seconds, jobs, stored = _seconds(delay), list(jobs), 0
+        prepared = [self._prepare(job, queue, seconds) for job in jobs]
         try:
-            for chunk in chunks(prepared, lambda each: len(each[1].payload)):
-                await self._push_chunk(chunk)
+            for chunk in chunks(prepared, _size):
+                await self.driver().push(chunk)
+                for job, new in zip(jobs[stored : stored + len(chunk)], chunk, strict=True):
+                    job.job_id = new.job_id
                 stored += len(chunk)
+                self._tell(chunk)
         except Exception as error:
             error.add_note(
                 f"Of the {len(prepared)} jobs given to bulk(), the first {stored} are stored, and have a job_id; "
                 "the store did not confirm the others."
             )
             raise
-        return [new.job_id for _, new in prepared]
+        return [new.job_id for new in prepared]
 
-    async def _push_chunk(self, chunk: Sequence[tuple[Job, NewJob]]) -> None:
-        await self.driver().push([new for _, new in chunk])
-        for job, new in chunk:
-            self._stored(job, new)
+    def _tell(self, stored: Sequence[NewJob]) -> None:
+        for name, count in Counter([new.queue for new in stored]).items():
+            self._events.emit(JobsDispatched(name, count))
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -151,10 +154,6 @@ class QueueManager:
             )
         return NewJob(job_id, name, payload, delay)
 
-    def _stored(self, job: Job, new: NewJob) -> None:
-        job.job_id = new.job_id
-        self._events.emit(JobsDispatched(new.queue, 1))
-
 
 class Queue:
     """The door to the open manager: `await queue.push(job)`."""
@@ -212,6 +211,10 @@ def current() -> QueueManager:
             "workers, wrap your code in `async with Application():` (core.application)."
         )
     return _open[-1]
+
+
+def _size(new: NewJob) -> int:
+    return len(new.payload)
 
 
 def _seconds(delay: float | timedelta) -> float:

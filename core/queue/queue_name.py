@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeGuard
 
 MAX_QUEUE_NAME = 191
@@ -14,6 +15,11 @@ have no worker."""
 
 def is_queue_name(name: object) -> TypeGuard[str]:
     """Whether a queue can be called so."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_QUEUE_NAME:
+    return isinstance(name, str) and _is_usable(name)
+
+
+@lru_cache
+def _is_usable(name: str) -> bool:
+    if not 0 < len(name) <= MAX_QUEUE_NAME:
         return False
     return name.isprintable() and name == name.strip() and "," not in name and "=" not in name

@@ -86,9 +86,22 @@ def test_pitfall_14_processes_forked_within_a_millisecond_never_make_the_same_id
     monkeypatch.setattr(time, "time_ns", lambda: moment)
     parent, child = JobIds(), JobIds()
     parent.next()
-    child._last = parent._last  # what a fork does
+    child._milliseconds, child._front, child._tail = parent._milliseconds, parent._front, parent._tail  # as a fork does
+    child._head = parent._head
     made = [each.next() for _ in range(500) for each in (parent, child)]
     assert len(set(made)) == len(made)
+
+
+def test_an_id_follows_the_last_also_where_its_last_group_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: moment)
+    job_ids = JobIds()
+    job_ids._set(moment // 1_000_000 << 74 | (1 << 48) - 1)
+    last = "00000000-0000-7000-8000-ffffffffffff"
+    following = job_ids.next()
+    assert following[13:23] == "-7000-8001"
+    assert following[14:] > last[14:]
+    assert job_ids.next() > following
 
 
 FORKING = """

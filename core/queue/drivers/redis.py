@@ -173,6 +173,7 @@ class RedisDriver:
 
     async def close(self) -> None:
         await self._unwritten.close()
+        await self._scripts.close()
         await self._client.aclose()
 
     # ── how it is done ───────────────────────────────────────────────────────────────────────────────
@@ -225,4 +226,4 @@ def _text(reply: bytes | str) -> str:
 
 
 def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+    return round(seconds * 1000) if seconds else 0

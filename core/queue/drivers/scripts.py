@@ -6,19 +6,18 @@ does and returns stands at its head, in lua/.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from core.errors import QueueUnavailableError
-from core.redis_client import reached
-
-_Ask: TypeAlias = Callable[..., Awaitable[Any]]
+from core.queue.drivers.pipelined_connection import PipelinedConnection
+from core.redis_client import ANSWER_TIMEOUT, FAULTS, raise_explained, reached
 
 
 class Scripts:
@@ -28,18 +27,21 @@ class Scripts:
         self._prefix = prefix
         self._filled: set[str] = set()
         self._scripts = {name: client.register_script(text) for name, text in _texts().items()}
+        self._connection = PipelinedConnection(client, ANSWER_TIMEOUT)
 
     async def run(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
         """Run a script on these keys of a queue. Raises QueueUnavailableError where Redis gives no answer."""
-        async with self.reached():
+        try:
             return await self._run(script, [self.key(queue, name) for name in keys], args)
+        except FAULTS as error:
+            raise_explained(error, self._client, QueueUnavailableError)
 
     async def _run(self, script: str, named: Sequence[str], args: Sequence[Any]) -> Any:
-        registered, ask = self._scripts[script], cast("_Ask", self._client.execute_command)
+        registered = self._scripts[script]
         try:
-            return await ask("EVALSHA", registered.sha, len(named), *named, *args)
+            return await self._connection.ask("EVALSHA", registered.sha, len(named), *named, *args)
         except NoScriptError:  # a new server, or one whose scripts were flushed; from now on it knows this one
-            return await ask("EVAL", registered.script, len(named), *named, *args)
+            return await self._connection.ask("EVAL", registered.script, len(named), *named, *args)
 
     async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> None:
         """The same for a script that fills a queue, and returns whether that held no job before; its name is
@@ -51,22 +53,31 @@ class Scripts:
         if queue not in self._filled:
             was_empty = await self._run_and_enter(script, queue, keys, *args)
         elif was_empty := await self.run(script, queue, keys, *args):
-            async with self.reached():
-                await self._client.sadd(self.names, queue)
+            await self._enter(queue)
         (self._filled.discard if was_empty else self._filled.add)(queue)
 
     async def _run_and_enter(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
         named = [self.key(queue, name) for name in keys]
-        async with self.reached(), self._client.pipeline(transaction=False) as pipeline:
-            pipeline.sadd(self.names, queue)
-            pipeline.evalsha(self._scripts[script].sha, len(named), *named, *args)
-            entered, reply = await pipeline.execute(raise_on_error=False)  # it would put payloads into the error
+        try:
+            entered, reply = await self._connection.ask_all(
+                ("SADD", self.names, queue), ("EVALSHA", self._scripts[script].sha, len(named), *named, *args)
+            )
             if isinstance(reply, NoScriptError):
                 reply = await self._run(script, named, args)
             for each in (entered, reply):
                 if isinstance(each, Exception):
                     raise each
+        except FAULTS as error:
+            raise_explained(error, self._client, QueueUnavailableError)
         return reply
+
+    async def _enter(self, queue: str) -> None:
+        async with self.reached():
+            await self._connection.ask("SADD", self.names, queue)
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        await self._connection.close()
 
     def reached(self) -> AbstractAsyncContextManager[None]:
         """Around whatever else is asked of Redis."""

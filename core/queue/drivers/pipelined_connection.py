@@ -1,0 +1,161 @@
+"""One connection to Redis for many callers: each command is written at once, and waits for no other's answer.
+
+redis-py makes the connection: it signs in, selects the database, and asks Sentinel for the master. From then on its
+transport is read and written here. redis-py's own way to ask (a connection out of a pool, measured, tried again) takes
+90 µs of CPU for each command, and this takes 15.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import hiredis
+from redis._parsers import BaseParser
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Command: TypeAlias = Sequence[str | bytes | int]
+
+_MORE = object()
+"""What the parser returns where a reply is not complete yet."""
+
+
+class PipelinedConnection:
+    """Connects when it is first asked, and anew whenever the connection is lost."""
+
+    def __init__(self, client: Redis, timeout: float) -> None:
+        """`timeout`: seconds without a word from a server that owes answers, after which it is taken to be gone."""
+        self._pool = client.connection_pool
+        self._timeout = timeout
+        self._making = asyncio.Lock()
+        self._connection: AbstractConnection | None = None
+        self._replies: _Replies | None = None
+
+    async def ask(self, *command: str | bytes | int) -> Any:
+        """The reply to a command. Raises RedisError: of the reply, or because the connection is lost or silent."""
+        reply = await (await self._open()).to(command)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def ask_all(self, *commands: Command) -> list[Any]:
+        """The replies to commands that are written together. One that is an error is returned as it is."""
+        replies = await self._open()
+        return [await reply for reply in [replies.to(command) for command in commands]]
+
+    async def close(self) -> None:
+        """Give the connection back. Whoever waits for an answer hears that it is lost."""
+        async with self._making:
+            await self._give_back()
+
+    async def _open(self) -> _Replies:
+        replies = self._replies
+        if replies is not None and not replies.is_lost:
+            return replies
+        async with self._making:
+            if self._replies is None or self._replies.is_lost:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        self._replies = await self._connect()
+                except TimeoutError as error:
+                    raise RedisTimeoutError("Timeout connecting to server") from error
+            return self._replies
+
+    async def _connect(self) -> _Replies:
+        await self._give_back()
+        self._connection = await self._pool.get_connection()
+        return _Replies(self._connection, self._timeout)
+
+    async def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
+
+class _Replies(asyncio.Protocol):
+    """Takes over the transport of a connection, and hands each reply to whoever asked for it, in their order."""
+
+    def __init__(self, connection: AbstractConnection, timeout: float) -> None:
+        self.is_lost = False
+        self._timeout = timeout
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._parser = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_MORE
+        )
+        self._loop = asyncio.get_running_loop()
+        self._heard = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        assert connection._writer is not None
+        self._transport = connection._writer.transport
+        self._before = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    def to(self, command: Command) -> asyncio.Future[Any]:
+        """The reply to a command that is written now; an error is returned and not raised."""
+        reply = self._loop.create_future()
+        if self.is_lost:
+            reply.set_result(RedisConnectionError("the connection was lost"))
+            return reply
+        if not self._waiting:
+            self._heard = self._loop.time()
+        self._waiting.append(reply)
+        self._transport.write(hiredis.pack_command(tuple(command)))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout, self._look)
+        return reply
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        try:
+            self._parser.feed(data)
+            while (reply := self._parser.gets()) is not _MORE:
+                self._hand_out(reply)
+        except (InvalidResponse, IndexError) as error:
+            self._lose(RedisConnectionError(f"the server does not speak Redis' protocol: {error}"))
+
+    def _hand_out(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.PushNotification):
+            return  # of a maintenance, for instance: nobody has asked for it
+        asked = self._waiting.popleft()
+        if not asked.done():  # done where its caller was cancelled
+            asked.set_result(reply)
+        if isinstance(reply, ReadOnlyError):  # it was the master; a new connection finds the one that is now
+            self._lose(RedisConnectionError("the server is no master any longer"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._before.connection_lost(exc)  # who closes the connection waits for its word
+        self._lose(RedisConnectionError(f"the connection was closed{f': {exc}' if exc else ' by the server'}"))
+
+    def pause_writing(self) -> None:
+        """Each caller waits for an answer, and so none writes on and on."""
+
+    def resume_writing(self) -> None:
+        pass
+
+    def _look(self) -> None:
+        """Whether the server is still there, as long as it owes an answer."""
+        self._watch = None
+        if not self._waiting:
+            return
+        rest = self._heard + self._timeout - self._loop.time()
+        if rest > 0:
+            self._watch = self._loop.call_later(rest, self._look)
+        else:
+            self._lose(RedisTimeoutError(f"no answer within {self._timeout:g} s"))
+
+    def _lose(self, error: Exception) -> None:
+        self.is_lost = True
+        self._transport.abort()
+        if self._watch is not None:
+            self._watch.cancel()
+        while self._waiting:
+            asked = self._waiting.popleft()
+            if not asked.done():
+                asked.set_result(error)
