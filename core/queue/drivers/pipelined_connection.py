@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import hiredis
@@ -22,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Command: TypeAlias = Sequence[str | bytes | int]
 
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # declared for one word only
 _MORE = object()
 """What the parser returns where a reply is not complete yet."""
 
@@ -31,7 +32,7 @@ class PipelinedConnection:
 
     def __init__(self, client: Redis, timeout: float) -> None:
         """`timeout`: seconds without a word from a server that owes answers, after which it is taken to be gone."""
-        self._pool = client.connection_pool
+        self._pool: Any = client.connection_pool
         self._timeout = timeout
         self._making = asyncio.Lock()
         self._connection: AbstractConnection | None = None
@@ -92,8 +93,8 @@ class _Replies(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
-        assert connection._writer is not None
-        self._transport = connection._writer.transport
+        writer: Any = connection._writer  # noqa: SLF001  nothing public leads to its transport
+        self._transport: asyncio.Transport = writer.transport
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
@@ -106,7 +107,7 @@ class _Replies(asyncio.Protocol):
         if not self._waiting:
             self._heard = self._loop.time()
         self._waiting.append(reply)
-        self._transport.write(hiredis.pack_command(tuple(command)))
+        self._transport.write(_pack(tuple(command)))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._look)
         return reply

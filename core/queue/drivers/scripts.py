@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class Scripts:
         self._client = client
         self._prefix = prefix
         self._filled: set[str] = set()
-        self._scripts = {name: client.register_script(text) for name, text in _texts().items()}
+        self._texts = _texts()
+        self._digests = {name: _digest(text) for name, text in self._texts.items()}
         self._connection = PipelinedConnection(client, ANSWER_TIMEOUT)
 
     async def run(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
@@ -37,11 +39,10 @@ class Scripts:
             raise_explained(error, self._client, QueueUnavailableError)
 
     async def _run(self, script: str, named: Sequence[str], args: Sequence[Any]) -> Any:
-        registered = self._scripts[script]
         try:
-            return await self._connection.ask("EVALSHA", registered.sha, len(named), *named, *args)
+            return await self._connection.ask("EVALSHA", self._digests[script], len(named), *named, *args)
         except NoScriptError:  # a new server, or one whose scripts were flushed; from now on it knows this one
-            return await self._connection.ask("EVAL", registered.script, len(named), *named, *args)
+            return await self._connection.ask("EVAL", self._texts[script], len(named), *named, *args)
 
     async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> None:
         """The same for a script that fills a queue, and returns whether that held no job before; its name is
@@ -60,7 +61,7 @@ class Scripts:
         named = [self.key(queue, name) for name in keys]
         try:
             entered, reply = await self._connection.ask_all(
-                ("SADD", self.names, queue), ("EVALSHA", self._scripts[script].sha, len(named), *named, *args)
+                ("SADD", self.names, queue), ("EVALSHA", self._digests[script], len(named), *named, *args)
             )
             if isinstance(reply, NoScriptError):
                 reply = await self._run(script, named, args)
@@ -101,3 +102,8 @@ class Scripts:
 @cache
 def _texts() -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "lua").glob("*.lua")}
+
+
+def _digest(text: str) -> str:
+    """What EVALSHA calls a script."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,184 @@
+"""Many callers on one connection to Redis: each gets its own answer, whatever happens to others and to the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from core.queue.drivers.pipelined_connection import PipelinedConnection
+from tests.contract.relay import relay_to
+from tests.servers.redis import ValkeyProcess
+
+LONG, SHORT = 30.0, 0.2
+
+
+@asynccontextmanager
+async def connected_to(url: str, timeout: float = LONG) -> AsyncIterator[PipelinedConnection]:
+    async with Redis.from_url(url) as client:
+        connection = PipelinedConnection(client, timeout)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+@asynccontextmanager
+async def server_that(answers: Callable[[bytes], bytes]) -> AsyncIterator[str]:
+    """The URL of a server that greets as Redis does, and then answers as it is told."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while words := await _command(reader):
+            writer.write(b"+OK\r\n" if words[0] in (b"HELLO", b"CLIENT") else answers(words[0]))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield _url(server.sockets[0].getsockname()[1])
+
+
+def _url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+async def _command(reader: asyncio.StreamReader) -> list[bytes]:
+    line = await reader.readline()
+    words = []
+    for _ in range(int(line[1:] or 0)):
+        length = int((await reader.readline())[1:])
+        words.append((await reader.readexactly(length + 2))[:-2])
+    return words
+
+
+async def test_callers_at_the_same_time_share_a_connection_and_get_their_own_answers(redis_url: str) -> None:
+    async with connected_to(redis_url) as connection:
+        ids = await asyncio.gather(*(connection.ask("CLIENT", "ID") for _ in range(20)))
+        assert len(set(ids)) == 1
+        echoed = await asyncio.gather(*(connection.ask("ECHO", str(n)) for n in range(200)))
+        assert echoed == [str(n).encode() for n in range(200)]
+
+
+async def test_a_command_is_sent_while_others_wait_for_their_answers() -> None:
+    answers = iter([b"", b"+first\r\n+second\r\n"])
+    async with server_that(lambda word: next(answers)) as url, connected_to(url) as connection:
+        replies = await asyncio.gather(*(connection.ask("GET", key) for key in "12"))
+        assert replies == [b"first", b"second"]
+
+
+async def test_an_error_reaches_the_caller_whose_command_it_is_about(redis_url: str) -> None:
+    async with connected_to(redis_url) as connection:
+        commands = [("ECHO", "before"), ("NO-SUCH-COMMAND",), ("ECHO", "after")]
+        told = await asyncio.gather(*(connection.ask(*command) for command in commands), return_exceptions=True)
+        assert told[::2] == [b"before", b"after"]
+        assert isinstance(told[1], ResponseError)
+        replies = await connection.ask_all(("NO-SUCH-COMMAND",), ("ECHO", "second"))
+        assert isinstance(replies[0], ResponseError)
+        assert replies[1] == b"second"
+
+
+async def test_the_answer_of_a_caller_that_was_cancelled_goes_to_nobody(redis_url: str, redis_prefix: str) -> None:
+    async with connected_to(redis_url) as connection, Redis.from_url(redis_url) as client:
+        gone, _ = await _blocked(connection, client, f"{redis_prefix}gone")
+        gone.cancel()
+        follows = asyncio.create_task(connection.ask("ECHO", "mine"))
+        await client.rpush(f"{redis_prefix}gone", "x")
+        assert await follows == b"mine"
+
+
+async def test_a_connection_that_was_lost_is_made_anew_for_the_next_caller(redis_url: str, redis_prefix: str) -> None:
+    async with connected_to(redis_url) as connection, Redis.from_url(redis_url) as client:
+        waits, own_id = await _blocked(connection, client, f"{redis_prefix}lost")
+        await client.client_kill_filter(_id=str(own_id))
+        with pytest.raises(RedisConnectionError, match="closed"):
+            await waits
+        assert await connection.ask("ECHO", "again") == b"again"
+
+
+async def test_a_server_that_came_back_is_found_again(restartable_redis: ValkeyProcess) -> None:
+    async with connected_to(restartable_redis.url) as connection:
+        assert await connection.ask("PING") == b"PONG"
+        restartable_redis.kill()
+        with pytest.raises(RedisConnectionError):
+            await connection.ask("PING")
+        restartable_redis.start()
+        assert await connection.ask("PING") == b"PONG"
+
+
+async def test_a_server_that_says_nothing_is_given_up_and_left(redis_url: str) -> None:
+    host, port = redis_url.removeprefix("redis://").split("/")[0].split(":")
+    async with relay_to(host, int(port)) as relay, connected_to(_url(relay.port), SHORT) as connection:
+        assert await connection.ask("PING") == b"PONG"
+        relay.swallow()
+        silent = await asyncio.gather(*(connection.ask("PING") for _ in range(3)), return_exceptions=True)
+        assert [type(each) for each in silent] == [RedisTimeoutError] * 3
+        assert await connection.ask("PING") == b"PONG"
+
+
+async def test_a_server_that_does_not_greet_is_given_up() -> None:
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
+    async with server, connected_to(_url(server.sockets[0].getsockname()[1]), SHORT) as connection:
+        with pytest.raises(RedisTimeoutError):
+            await connection.ask("PING")
+
+
+async def test_one_that_is_no_master_any_longer_is_left() -> None:
+    """A client of Sentinel then asks anew where the master is."""
+    connections = 0
+
+    def answers(word: bytes) -> bytes:
+        nonlocal connections
+        connections += word == b"SET"
+        return b"-READONLY You can't write against a read only replica.\r\n" if connections == 1 else b"+OK\r\n"
+
+    async with server_that(answers) as url, connected_to(url) as connection:
+        with pytest.raises(ReadOnlyError):
+            await connection.ask("SET", "a", "b")
+        lost = connection._replies
+        assert await connection.ask("SET", "a", "b") == b"OK"
+        assert connection._replies is not lost
+
+
+async def test_what_the_server_says_unasked_is_no_answer() -> None:
+    said = b">2\r\n$7\r\nmessage\r\n$5\r\nhello\r\n"
+    async with server_that(lambda word: said + b"+PONG\r\n") as url, connected_to(url) as connection:
+        assert await connection.ask("PING") == b"PONG"
+
+
+@pytest.mark.parametrize("garbage", [b"what?\r\n", b"+PONG\r\n+PONG\r\n"], ids=["no reply", "a reply too many"])
+async def test_a_server_that_speaks_otherwise_is_left(garbage: bytes) -> None:
+    answers = iter([b"+PONG\r\n", garbage])
+    async with server_that(lambda word: next(answers, b"+PONG\r\n")) as url, connected_to(url) as connection:
+        assert await connection.ask("PING") == b"PONG"
+        first = connection._replies
+        assert first is not None
+        await asyncio.gather(connection.ask("PING"), return_exceptions=True)
+        assert first.is_lost
+        assert await connection.ask("PING") == b"PONG"
+
+
+async def test_closing_ends_the_wait_of_those_that_still_wait(redis_url: str, redis_prefix: str) -> None:
+    async with connected_to(redis_url) as connection, Redis.from_url(redis_url) as client:
+        waits, _ = await _blocked(connection, client, f"{redis_prefix}closing")
+        await connection.close()
+        with pytest.raises(RedisConnectionError):
+            await waits
+
+
+async def _blocked(connection: PipelinedConnection, client: Redis, key: str) -> tuple[asyncio.Task[object], int]:
+    """A caller that waits at the server until `key` is filled, and the id of the connection."""
+    own_id = await connection.ask("CLIENT", "ID")
+    waits = asyncio.create_task(connection.ask("BLPOP", key, "0"))
+    while True:
+        if any(int(each["id"]) == own_id and "b" in each["flags"] for each in await client.client_list()):
+            return waits, own_id
+        await asyncio.sleep(0)
