@@ -120,15 +120,20 @@ async def test_a_server_that_says_nothing_is_given_up_and_left(redis_url: str) -
         assert await connection.ask("PING") == b"PONG"
 
 
-async def test_a_server_that_does_not_greet_is_given_up() -> None:
+async def test_a_server_that_does_not_greet_is_given_up_by_all_who_wait_for_it_at_once() -> None:
+    tried = 0
+
     async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        tried += 1
         await reader.read()
         writer.close()
 
     server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
     async with server, connected_to(_url(server.sockets[0].getsockname()[1]), SHORT) as connection:
-        with pytest.raises(RedisTimeoutError):
-            await connection.ask("PING")
+        silent = await asyncio.gather(*(connection.ask("PING") for _ in range(5)), return_exceptions=True)
+        assert [type(each) for each in silent] == [RedisTimeoutError] * 5
+        assert tried < 3
 
 
 async def test_one_that_is_no_master_any_longer_is_left() -> None:

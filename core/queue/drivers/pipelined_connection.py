@@ -59,14 +59,13 @@ class PipelinedConnection:
         replies = self._replies
         if replies is not None and not replies.is_lost:
             return replies
-        async with self._making:
-            if self._replies is None or self._replies.is_lost:
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        self._replies = await self._connect()
-                except TimeoutError as error:
-                    raise RedisTimeoutError("Timeout connecting to server") from error
-            return self._replies
+        try:
+            async with asyncio.timeout(self._timeout), self._making:  # also for those who wait for their turn
+                if self._replies is None or self._replies.is_lost:
+                    self._replies = await self._connect()
+                return self._replies
+        except TimeoutError as error:
+            raise RedisTimeoutError(f"no connection within {self._timeout:g} s") from error
 
     async def _connect(self) -> _Replies:
         await self._give_back()
