@@ -62,7 +62,9 @@ PEERS = (
         quick="worker|hundred",
     ),
     Contender("arq", "arq", "100 at a time, uvloop, no results kept", ("redis",), ways=_ways("hundred"), quick=NEVER),
-    Contender("saq", "saq", "100 at a time, 2 tries", ("redis",), quick=NEVER, ways=_ways("hundred")),
+    Contender(
+        "saq", "saq", "100 at a time, 2 tries, no sweep meanwhile", ("redis",), quick=NEVER, ways=_ways("hundred")
+    ),
     Contender(
         "celery",
         "celery",
@@ -110,7 +112,7 @@ PEERS = (
         ways=_ways("hundred", "bulk"),
         jobs=20_000,
     ),
-    Contender("awa-pg", "awa", "200 workers", ("postgresql",), ways=_ways("hundred", "bulk")),
+    Contender("awa-pg", "awa", "200 workers", ("postgresql",), jobs=5_000, ways=_ways("hundred", "bulk")),
     Contender(
         "oban",
         "oban",
