@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report, stage
-from benchmarks.__main__ import ROWS
+from benchmarks.__main__ import ROWS, _quick
 from benchmarks.bars import BARS
 from benchmarks.chart import LEGEND, chart
 from benchmarks.inside.tally import Tally
@@ -46,6 +46,13 @@ def test_the_command_of_a_bar_measures_all_that_it_takes(results: Results) -> No
     for bar in BARS:
         measured = {name: each for name, each in results.items() if re.search(bar.only or bar.row, name)}
         assert bar.value(Medians(measured)) is not None, bar.text
+
+
+def test_a_quick_run_is_of_what_there_is_time_for() -> None:
+    quick = _quick(ROWS)
+    assert all(entry.quick for row in quick for entry in row.entries)
+    assert "worker-redis" in {row.name for row in quick}
+    assert "worker-mysql" not in {row.name for row in quick}
 
 
 def test_the_report_tells_bars_rows_commands_and_machine(results: Results) -> None:
