@@ -132,6 +132,7 @@ BARS = [
         "",
         across("mqtt-job", "mqtt-handler", "RouteMQ-PyPI"),
         5,
+        only="mqtt-[jh]",
     ),
     Bar(
         "MQTT to finished job",

@@ -17,7 +17,9 @@ class Contender:
     stores: tuple[str, ...]
     at_least_once: bool = True
     jobs: int = 10_000
-    """How many a worker row loads in a full run."""
+    """How many a worker row loads in a full run: for some seconds of work, and 500 at least."""
+    worker_rounds: int | None = None
+    """Rounds of a worker row at most, of one that is slow, and that no bar is about."""
     ways: frozenset[str] = frozenset({"one"})
     """What its dispatch can do: one by one, a hundred tasks at a time, bulk."""
     quick: str = ""
@@ -60,14 +62,25 @@ PEERS = (
         quick="worker|hundred",
     ),
     Contender("arq", "arq", "100 at a time, uvloop, no results kept", ("redis",), ways=_ways("hundred"), quick=NEVER),
-    Contender("saq", "saq", "100 at a time, 2 tries", ("redis",), quick=NEVER, ways=_ways("hundred")),
-    Contender("celery", "celery", "prefork, 2 processes, acks late", ("redis",), jobs=5_000, quick=NEVER),
+    Contender(
+        "saq", "saq", "100 at a time, 2 tries, no sweep meanwhile", ("redis",), quick=NEVER, ways=_ways("hundred")
+    ),
+    Contender(
+        "celery",
+        "celery",
+        "prefork, 2 processes, acks late",
+        ("redis",),
+        jobs=2_000,
+        worker_rounds=1,
+        quick=NEVER,
+    ),
     Contender(
         "streaq",
         "streaq",
         "100 at a time, uvloop",
         ("redis",),
-        jobs=5_000,
+        jobs=2_000,
+        worker_rounds=1,
         ways=_ways("hundred", "bulk"),
         quick="hundred|bulk",
     ),
@@ -77,7 +90,8 @@ PEERS = (
         "SimpleWorker (no fork per job); a dead worker's jobs fail, and are not run again",
         ("redis",),
         at_least_once=False,
-        jobs=2_000,
+        jobs=1_000,
+        worker_rounds=1,
         ways=_ways("bulk"),
         quick=NEVER,
     ),
@@ -87,7 +101,7 @@ PEERS = (
         "one job at a time (it has no concurrency); a kill between its two Redis commands loses a job",
         ("redis",),
         False,
-        jobs=2_000,
+        jobs=1_000,
         ways=_ways("hundred"),
     ),
     Contender(
@@ -98,14 +112,23 @@ PEERS = (
         ways=_ways("hundred", "bulk"),
         jobs=20_000,
     ),
-    Contender("awa-pg", "awa", "200 workers", ("postgresql",), ways=_ways("hundred", "bulk")),
-    Contender("oban", "oban", "200 at a time", ("postgresql",), ways=_ways("hundred", "bulk"), quick=NEVER),
+    Contender("awa-pg", "awa", "200 workers", ("postgresql",), jobs=5_000, ways=_ways("hundred", "bulk")),
+    Contender(
+        "oban",
+        "oban",
+        "200 at a time",
+        ("postgresql",),
+        jobs=5_000,
+        worker_rounds=1,
+        ways=_ways("hundred", "bulk"),
+        quick=NEVER,
+    ),
     Contender(
         "procrastinate",
         "procrastinate",
         "100 at a time; stalled jobs are run again by a periodic task of the user's",
         ("postgresql",),
-        jobs=5_000,
+        jobs=2_000,
         ways=_ways("hundred", "bulk"),
     ),
     Contender(
@@ -121,7 +144,8 @@ PEERS = (
         "taskito",
         "8 threads, batches of 100",
         ("redis", "postgresql", "sqlite"),
-        jobs=1_000,
+        jobs=500,
+        worker_rounds=1,
         ways=_ways("bulk"),
         quick="one|bulk|sqlite",
     ),

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.bars import BARS
+from benchmarks.environments import HERE
 from benchmarks.row import Bar, Medians, Result, Results, Row, ratio
 
 CHART = "results.svg"
+NOTES = HERE / "notes"
+"""What a run cannot tell, as the profile that shows where the time goes where a bar is missed: a file for each row
+that has something to be said, `ROW.md`, which is put under it."""
 
 
 @dataclass
@@ -36,7 +40,8 @@ class Report:
         yield "own, with fresh stores. Every job is counted: a run in which one did not run, ran twice, or was left in"
         yield "the store is a failure. The clock runs from the first job's start to the last's, or over all dispatches"
         yield "after a first hundred. Redis and PostgreSQL run without fsync, mosquitto without limits on its queues."
-        yield "Peers that are not at least once do not count where a bar speaks of the best."
+        yield "Peers that are not at least once do not count where a bar speaks of the best. Where a bar is missed, a"
+        yield "note under its row says why."
         yield ""
         yield f"![Jobs a second, RouteMQ and its peers]({CHART})"
         yield ""
@@ -53,7 +58,7 @@ class Report:
 
     def _bar(self, bar: Bar, value: float | None) -> list[str]:
         verdict = "not measured" if value is None else "met" if bar.met(value) else "**missed**"
-        return [bar.what, bar.text, bar.hoped, figure(value, bar.unit), verdict, command(bar.row)]
+        return [bar.what, bar.text, bar.hoped, figure(value, bar.unit), verdict, command(bar.only or bar.row)]
 
     def _rows(self) -> Iterator[str]:
         for row in self.rows:
@@ -62,6 +67,7 @@ class Report:
             yield command(row.name) + (f" {row.note}" if row.note else "")
             yield ""
             yield from row_table(self.results[row.name])
+            yield from _notes(row)
 
     def _machine(self) -> Iterator[str]:
         yield "## Machine and versions"
@@ -90,6 +96,13 @@ class Report:
                 for value in [bar.value(medians)]
             ],
         }
+
+
+def _notes(row: Row) -> Iterator[str]:
+    file = NOTES / f"{row.name}.md"
+    if file.exists():
+        yield file.read_text().strip()
+        yield ""
 
 
 def row_table(results: list[Result]) -> Iterator[str]:

@@ -43,10 +43,15 @@ class Result:
     runs: list[Figures] = field(default_factory=list)
     error: str | None = None
 
+    @property
+    def unit(self) -> str:
+        """Of the figure that counts, where there is one."""
+        return next(iter(self.runs[0]), "") if self.runs else ""
+
     def median(self, unit: str | None = None) -> float | None:
         if not self.runs:
             return None
-        return median(run[unit or next(iter(run))] for run in self.runs)
+        return median(run[unit or self.unit] for run in self.runs)
 
 
 Results: TypeAlias = dict[str, list[Result]]
@@ -65,6 +70,8 @@ class Bar:
     limit: float
     above: bool = True
     unit: str = "x"
+    only: str = ""
+    """The rows that it takes to reproduce it, where that is more than `row`."""
 
     def met(self, value: float) -> bool:
         return value >= self.limit if self.above else value <= self.limit

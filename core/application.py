@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
 from core import handle_message
 from core.clock import Backoff
@@ -103,6 +103,11 @@ class Application:
 
     @cached_property
     def failures(self) -> FailureStore:
+        from core.queue.late_failures import LateFailureStore
+
+        return cast("FailureStore", LateFailureStore(self._database_failures))
+
+    def _database_failures(self) -> FailureStore:
         from core.queue.failures import DatabaseFailureStore
 
         return DatabaseFailureStore(self.database)
@@ -281,19 +286,23 @@ class Application:
         Raises UnavailableError with the address of what is missing after `timeout` seconds (default:
         APP_START_TIMEOUT), and SchemaOutdatedError where migrations are.
         """
-        from core.database.migrations import require_current
+        from core.database.migrations import looks_current, require_current
 
         driver = self.queues.driver(connection)
-        pings = {
-            f"The database {self.database.address}": self.database.ping,
-            f"The {driver.connection} queue": driver.ping,
-        }
-        await _reach(pings, self._start_timeout(timeout))
-        await require_current(self.database)
+        pings = {f"The {driver.connection} queue": driver.ping}
+        if driver.connection != "database" and await looks_current(self.database.url):
+            await _reach(pings, self._start_timeout(timeout))
+        else:
+            await _reach({**self._database_ping, **pings}, self._start_timeout(timeout))
+            await require_current(self.database)
 
     async def wait_for_database(self, timeout: float | None = None) -> None:
         """Wait for the database alone, whatever its tables. Raises UnavailableError as above."""
-        await _reach({f"The database {self.database.address}": self.database.ping}, self._start_timeout(timeout))
+        await _reach(self._database_ping, self._start_timeout(timeout))
+
+    @property
+    def _database_ping(self) -> Mapping[str, _Ping]:
+        return {f"The database {self.database.address}": self.database.ping}
 
     def _start_timeout(self, timeout: float | None) -> float:
         return self.settings.app.start_timeout if timeout is None else timeout

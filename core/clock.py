@@ -6,7 +6,6 @@ serves intervals inside a process, so that a test can move time instead of waiti
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from datetime import UTC, datetime
@@ -37,6 +36,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # not above: --help wants durations, and no event loop
+
         await asyncio.sleep(seconds)
 
 

@@ -15,7 +15,7 @@ from benchmarks.contenders import OURS, RECEIVERS, Contender
 from benchmarks.environments import ROOT
 from benchmarks.publisher import Publisher
 from benchmarks.row import Entry, Figures, Row
-from benchmarks.stage import Failed, Performance, Stage, resident, until
+from benchmarks.stage import Failed, Performance, Stage, largest_resident, until
 
 RATE = "messages/s"
 ROUTER = replace(OURS, setup="`python main.py`: its router", stores=("mqtt",), jobs=50_000)
@@ -135,7 +135,7 @@ def unreachable_queue(stage: Stage) -> Figures:
             stage.servers.redis.kill()
             publish(broker, 0, messages)
             time.sleep(stage.size(10, 2))
-            largest = resident(router.pid, "VmHWM")
+            largest = largest_resident(router.pid)
             stage.servers.redis.start()
             place.wait_for(0, messages, router, stage.size(400, 60))
     return {"MB": largest}

@@ -48,7 +48,7 @@ def takes_part(contender: Contender, row: str) -> bool:
 
 def _entries(store: str) -> tuple[Entry, ...]:
     return tuple(
-        Entry(each.name, each, partial(no_op, each, store), quick=takes_part(each, f"worker-{store}"))
+        Entry(each.name, each, partial(no_op, each, store), each.worker_rounds, takes_part(each, f"worker-{store}"))
         for each in (OURS, *PEERS)
         if store in each.stores
     )

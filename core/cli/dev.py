@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from core.cli.numbers import some_seconds
-from core.cli.running import run_loop
 
 
 @click.command()
@@ -15,6 +14,7 @@ from core.cli.running import run_loop
 )
 def dev(seconds: float | None, configured_stores: bool) -> None:
     """Try everything on embedded parts: broker, queue in SQLite, router, worker and a simulated fleet."""
+    from core.cli.event_loop import run_loop
     from core.roles.dev_role import DevRole
 
     run_loop(DevRole(seconds, configured_stores=configured_stores).run())

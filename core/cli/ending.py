@@ -1,12 +1,11 @@
-"""The end of a program whose own parts have stopped, though the app's code may not have.
+"""The end of a program whose own parts have stopped, though threads of the app's code may not have.
 
-A thread cannot be stopped, and a coroutine may swallow its cancellation; Python and asyncio would wait for
-either for ever. What they still do is cut off: its job or message was handed back, and runs again.
+A thread cannot be stopped, and Python would wait for it for ever. What it still does is cut off: its job or message
+was handed back, and runs again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -15,28 +14,12 @@ import time
 import traceback
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
-
-from core.tasks import end_tasks
+from contextlib import contextmanager
 
 _log = logging.getLogger("routemq")
 
-_TASKS_GET = 2.0
-"""Seconds to come to their end once they are cancelled."""
 _THREADS_GET = 1.0
 """Seconds, all together: idle ones of a pool need a moment."""
-
-
-async def end_other_tasks() -> None:
-    """End every other task of this loop, as asyncio.run() does, but wait only so long for those that do not heed it."""
-    others = {each for each in asyncio.all_tasks() if each is not asyncio.current_task()}
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_TASKS_GET):
-            await end_tasks(*others)
-            await asyncio.get_running_loop().shutdown_asyncgens()
-    for task in others:
-        if not task.done():
-            _log.warning("task %r does not end although it is cancelled; it is cut off", task.get_name())
 
 
 @contextmanager

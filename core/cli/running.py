@@ -1,15 +1,13 @@
-"""What commands share: settings, logging, an open Application, and an event loop."""
+"""What commands share: settings, logging, and an open Application."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from core.cli.ending import end_other_tasks
 from core.cli.numbers import seconds
 
 if TYPE_CHECKING:
@@ -40,6 +38,7 @@ def run_in_application(
     """
     # Imported here, so that --help and bad usage answer at once.
     from core.application import Application
+    from core.cli.event_loop import run_loop
     from core.observability.logging import configure_logging, log_events
     from core.roles.unknown_settings import unknown_settings
     from core.settings import load_settings
@@ -58,21 +57,3 @@ def run_in_application(
             return await work(app)
 
     return run_loop(run())
-
-
-def run_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop where it is installed; what the app's code has left running is cut off after a while."""
-    runner = asyncio.Runner(loop_factory=_loop_factory())
-    try:
-        return runner.run(coroutine)
-    finally:
-        runner.run(end_other_tasks())
-        runner.get_loop().close()  # and not the runner, which would wait for tasks and threads for ever
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop

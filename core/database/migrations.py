@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from core.database.engine import Database
-from core.database.url import Dialect
+from core.database.quick_look import applied_revisions
+from core.database.url import DatabaseUrl, Dialect
 from core.errors import QueueUnavailableError, SchemaInUseError, SchemaOutdatedError
 
 if TYPE_CHECKING:
@@ -96,14 +97,24 @@ async def require_current(database: Database) -> None:
 
 
 async def _is_at_head(connection: AsyncConnection) -> bool:
-    """A quick look, as every start takes one: reads the scripts as text, and leaves Alembic alone."""
+    """A quick look, as every start takes one: it leaves Alembic alone."""
+    rows = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    return set(rows.scalars()) == _head_revisions()
+
+
+async def looks_current(url: DatabaseUrl) -> bool:
+    """A quicker look, which leaves SQLAlchemy alone. False says nothing: `require_current` tells what is wrong."""
+    return await applied_revisions(url) == _head_revisions()
+
+
+def _head_revisions() -> set[str]:
+    """Reads the scripts as text."""
     texts = [script.read_text() for script in (_SCRIPTS / "versions").glob("*.py")]
     revisions, parents = (
         {found for text in texts for found in re.findall(rf"^{name}\b.*= [\"'](\w+)[\"']$", text, re.MULTILINE)}
         for name in ("revision", "down_revision")
     )
-    rows = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-    return set(rows.scalars()) == revisions - parents
+    return revisions - parents
 
 
 def model_metadata(package: str) -> list[MetaData]:

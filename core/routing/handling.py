@@ -155,24 +155,33 @@ class MessageHandler:
 
     async def _once_reachable(self, action: Callable[[], Awaitable[None]], is_away: _IsAway) -> None:
         """Run the action, for ever again while what it raises `is_away`."""
-        error = await _failure_of(action, is_away)
-        if error is not None:
+        delays = Backoff(0.1, 5)
+        delay = await self._attempt(action, is_away, delays)
+        if delay is not None:
             self._waiting += 1
             try:
-                await self._wait_until_reachable(action, is_away, error)
+                while delay is not None:
+                    await self._clock.sleep(delay)
+                    delay = await self._attempt(action, is_away, delays)
             finally:
                 self._waiting -= 1
         self._store_was_reached()
 
-    async def _wait_until_reachable(
-        self, action: Callable[[], Awaitable[None]], is_away: _IsAway, error: Exception | None
-    ) -> None:
-        delays = Backoff(0.1, 5)
-        while error is not None:
+    async def _attempt(self, action: Callable[[], Awaitable[None]], is_away: _IsAway, delays: Backoff) -> float | None:
+        """Run the action: None when it is done, the seconds to the next attempt where what it raised `is_away`.
+
+        The error is not handed on: a thousand messages that kept theirs, tracebacks and all, until the next attempt
+        would make it too old for the search for cycles to find soon, and memory would grow while a store is away.
+        """
+        try:
+            await action()
+        except Exception as error:
+            if not is_away(error):
+                raise
             delay = delays.next()
             self._store_is_away(error, delay)
-            await self._clock.sleep(delay)
-            error = await _failure_of(action, is_away)
+            return delay
+        return None
 
     def _store_is_away(self, error: Exception, retry_in: float) -> None:
         """Told once per outage, not once per message that waits."""
@@ -188,17 +197,6 @@ class MessageHandler:
 
     def _emit(self, event: Event) -> None:
         self._events.emit(event)
-
-
-async def _failure_of(action: Callable[[], Awaitable[None]], is_away: _IsAway) -> Exception | None:
-    """Run the action; what it raised, where that `is_away`."""
-    try:
-        await action()
-    except Exception as error:
-        if not is_away(error):
-            raise
-        return error
-    return None
 
 
 def _is_server_away(error: Exception) -> bool:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import asyncio, sys, threading, time
 from core.cli.ending import ending_in_time
-from core.cli.running import run_loop
+from core.cli.event_loop import run_loop
 
 async def deaf():
     while True:

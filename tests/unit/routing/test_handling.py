@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,7 @@ from core.errors import (
 from core.middleware import Middleware, NextHandler
 from core.mqtt.message import IncomingMessage, MessageProperties
 from core.observability.events import (
+    Events,
     MessageDropped,
     MessageFailed,
     MessageHandled,
@@ -223,6 +226,27 @@ async def test_pitfall_09_a_store_that_is_away_is_waited_for_and_counts_as_no_tr
     assert [type(event) for event in records.events] == [StoreLost, MessageHandled, StoreBack]
     assert clock.slept[0] < 1
     assert max(clock.slept) <= 5 * 1.25
+
+
+async def test_a_message_that_waits_keeps_no_error_meanwhile(handling: Handling) -> None:
+    """A thousand that do so, each with its traceback, would hold megabytes, and let garbage grow old."""
+    errors = weakref.WeakSet[Exception]()
+    left = list[int]()
+
+    async def controller() -> None:
+        if len(left) < 3:
+            error = QueueUnavailableError("away")
+            errors.add(error)
+            raise error
+
+    class Clock(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            gc.collect()
+            left.append(len(errors))
+
+    handler = handling("pumps/+", controller, clock=Clock(), events=Events())
+    await handler.handle(MESSAGE)
+    assert left == [0, 0, 0]
 
 
 async def test_a_broker_that_is_away_is_waited_for_with_a_message_that_it_does_not_deliver_again(

@@ -1,0 +1,124 @@
+"""The benchmark suite's own parts: what it counts, what it writes, and that every bar can be measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report, stage
+from benchmarks.__main__ import ROWS, _quick
+from benchmarks.bars import BARS
+from benchmarks.chart import LEGEND, chart
+from benchmarks.inside.tally import Tally
+from benchmarks.report import Report
+from benchmarks.row import Figures, Medians, Result, Results
+from benchmarks.rows.growth import GROWTH, IDLE_MB
+from benchmarks.rows.pickup import P50, P99
+
+UNITS = {"pickup": [P50, P99], "memory-worker": [IDLE_MB, GROWTH]}
+
+
+def figures(row: str) -> Figures:
+    units = next((units for name, units in UNITS.items() if row.startswith(name)), ["jobs/s"])
+    return dict.fromkeys(units, 7.0)
+
+
+@pytest.fixture
+def results() -> Results:
+    """As if each entry had been measured once."""
+    return {row.name: [Result(each.label, each.contender, [figures(row.name)]) for each in row.entries] for row in ROWS}
+
+
+def written(results: Results) -> Report:
+    return Report(ROWS, results, {"processor": "fast"}, 3, False, [0.5])
+
+
+def test_every_bar_has_a_value_once_all_rows_are_measured(results: Results) -> None:
+    medians = Medians(results)
+    assert [bar.text for bar in BARS if bar.value(medians) is None] == []
+
+
+def test_the_command_of_a_bar_measures_all_that_it_takes(results: Results) -> None:
+    for bar in BARS:
+        measured = {name: each for name, each in results.items() if re.search(bar.only or bar.row, name)}
+        assert bar.value(Medians(measured)) is not None, bar.text
+
+
+def test_a_quick_run_is_of_what_there_is_time_for() -> None:
+    quick = _quick(ROWS)
+    assert all(entry.quick for row in quick for entry in row.entries)
+    assert "worker-redis" in {row.name for row in quick}
+    assert "worker-mysql" not in {row.name for row in quick}
+
+
+def test_the_report_tells_bars_rows_commands_and_machine(results: Results) -> None:
+    text = written(results).markdown()
+    assert "| one by one on Redis | ≥ 1 x the best peer |  | 1 x | met | `scripts/bench --only dispatch-one-r" in text
+    assert "| Redis, no-op jobs | ≥ 10 x the best peer | 15 x | 1 x | **missed** |" in text
+    assert all(f"## {row.title}" in text for row in ROWS)
+    assert "| processor | fast |" in text
+
+
+def test_what_a_run_cannot_tell_stands_under_its_row(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "NOTES", tmp_path)
+    (tmp_path / "worker-redis.md").write_text("Half of the time is Redis'.\n")
+    text = written(results).markdown()
+    section = text.partition("## Worker, no-op jobs, one process: Redis\n")[2].partition("\n## ")[0]
+    assert section.endswith("\n\nHalf of the time is Redis'.\n")
+
+
+def test_every_note_belongs_to_a_row() -> None:
+    assert {file.stem for file in report.NOTES.glob("*")} <= {row.name for row in ROWS}
+
+
+def test_a_run_that_failed_is_told_beside_those_that_count(results: Results) -> None:
+    results["worker-redis"][1].error = "2 jobs did not run"
+    assert "(a run failed: 2 jobs did not run)" in written(results).markdown()
+    results["worker-redis"][1].runs.clear()
+    assert "not measured: 2 jobs did not run" in written(results).markdown()
+
+
+def test_the_data_holds_every_run_and_every_verdict(results: Results) -> None:
+    data = json.loads(written(results).json())
+    assert data["rows"]["worker-redis"][0]["runs"] == [{"jobs/s": 7.0}]
+    assert {bar["met"] for bar in data["bars"]} == {True, False}
+
+
+def test_the_chart_sets_us_beside_peers_and_names_the_unit(results: Results) -> None:
+    drawing = ET.fromstring(chart(ROWS, results))
+    texts = {each.text for each in drawing.iter() if each.tag.endswith("text")}
+    assert {"Worker, no-op jobs, one process: Redis (jobs/s)", "RouteMQ", "celery", *LEGEND.values()} <= texts
+    assert not any(text and "Idle pickup" in text for text in texts)  # there are none but ours
+    assert set(LEGEND) < {each.get("fill") for each in drawing.iter() if each.tag.endswith("rect")}
+
+
+def test_the_tally_tells_what_ran_and_how_often(tmp_path: Path) -> None:
+    tally = Tally.create(str(tmp_path / "tally"), 3)
+    tally.ran(0)
+    tally.ran(2)
+    assert tally.done(0, 3) == 2
+    tally.ran(1)
+    assert tally.each_once(0, 3)
+    tally.ran(1)
+    assert not tally.each_once(0, 3)
+    assert tally.seconds(0, 3) > 0
+
+
+def test_the_tally_is_no_part_of_a_process_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smaps = [
+        "00400000-00b00000 r--p 00000000 fe:00 1  /usr/bin/python3.13",
+        "Rss:                2048 kB",
+        "7f0000000000-7f0000900000 rw-s 00000000 fe:00 2  /tmp/routemq-bench-x/tally",
+        "Rss:                9000 kB",
+        "VmFlags: rd wr sh",
+        "7f0000a00000-7f0000b00000 rw-p 00000000 00:00 0",
+        "Rss:                1024 kB",
+    ]
+    monkeypatch.setattr(Path, "read_text", lambda _: "\n".join(smaps))
+    assert stage.resident(1) == 3
