@@ -18,7 +18,7 @@ import pytest
 from core.errors import JobProcessDiedError, JobProcessRaisedError, JobTimeoutError
 from core.job import Job
 from core.observability.events import JobCompleted, JobFailed, JobReleased, JobRetried
-from core.queue.worker import job_process
+from core.queue.worker import job_process, process_question
 from tests.integration.process_app.jobs import work
 from tests.integration.worker.conftest import PROMPT, Line, Plant
 from tests.servers.guardian import guardian
@@ -287,7 +287,7 @@ async def test_a_process_that_hangs_at_its_start_is_killed_and_started_anew(
     await plant.dispatch(work.Report(line=plant.line))
     with monkeypatch.context() as hanging:
         hanging.setattr(job_process, "PROGRAM", "import time; time.sleep(1e6)")
-        hanging.setattr(job_process, "START_TIMEOUT", 0.2)
+        hanging.setattr(process_question, "START_TIMEOUT", 0.2)
         plant.start(max_tries=1)
         said = await asyncio.wait_for(start_failure, PROMPT)
     found = re.search(r"process (\d+) .* the app's jobs within 0.2 s, and was killed; trying again in", said)
