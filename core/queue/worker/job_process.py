@@ -46,6 +46,8 @@ class JobProcess:
         """The first is what it runs, the rest what it has ahead, as far as is known by now."""
         self.given = 0
         """How many jobs it has started, or is to start."""
+        self.is_held_up = False
+        """Whether something was taken back since its last answer: another was faster."""
         self.is_doomed = False
         """Whether it is dead, or killed."""
         self.hand_back: Callable[[list[Question]], object] = self.asked.extend
@@ -81,6 +83,10 @@ class JobProcess:
         return self._process.pid
 
     @property
+    def is_idle(self) -> bool:
+        return not self.asked and not self.is_doomed
+
+    @property
     def ahead(self) -> int:
         """How many it has beside the one that it runs."""
         return max(0, len(self.asked) - 1)
@@ -106,6 +112,7 @@ class JobProcess:
         answers = self._wire.receive()
         for answer in answers:
             self.asked.popleft().end(answer)
+            self.is_held_up = False
         if self._wire.is_cut:
             self._doom()  # where it lives on
         self._time_first()
@@ -115,6 +122,7 @@ class JobProcess:
         """What it has not started, and now never will; the one question that it then may have, it runs."""
         unstarted = [self.asked.pop() for _ in range(self._wire.take_back())]
         self.given -= len(unstarted)
+        self.is_held_up = self.is_held_up or bool(unstarted)
         self.read()
         return unstarted[::-1]
 
@@ -137,8 +145,9 @@ class JobProcess:
         self.is_doomed = True
         self.listen(None)
         unstarted = self.take_back()
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.hand_back(unstarted)
 
     def _time_first(self) -> None:

@@ -100,7 +100,7 @@ class ProcessPool:
 
     def _take_for_idle(self) -> None:
         """Where nothing waits, one process has nothing to do, and another has jobs ahead."""
-        if not self._waiting and any(not each.asked for each in self._processes):
+        if not self._waiting and any(each.is_idle for each in self._processes):
             fullest = max(self._processes, key=_ahead)
             if fullest.ahead:
                 self._take_back(fullest)
@@ -109,7 +109,9 @@ class ProcessPool:
         return min(filter(self._has_room, self._processes), key=_asked, default=None)
 
     def _has_room(self, process: JobProcess) -> bool:
-        return not process.is_doomed and process.given < self._max_jobs and process.ahead < MOST_AHEAD
+        if process.is_doomed or process.given >= self._max_jobs:
+            return False
+        return not process.asked or (process.ahead < MOST_AHEAD and not process.is_held_up)
 
     def _take_back(self, process: JobProcess) -> None:
         self._put_back(process.take_back())
@@ -121,11 +123,11 @@ class ProcessPool:
 
     async def _withdraw(self, this: Try) -> None:
         """Nobody waits for it any more: it is not to start or, if it runs, to end. It may just have been answered."""
-        for process in self._processes:
+        process = next((each for each in self._processes if this in each.asked), None)
+        if process is not None:
+            self._take_back(process)
             if this in process.asked:
-                self._take_back(process)
-                if this in process.asked:
-                    await process.kill()
+                await process.kill()
         if this in self._waiting:
             self._waiting.remove(this)
 

@@ -5,9 +5,10 @@
     worker ──Work, some ahead─▶ child
     worker ◀──Done or Raised─── child
 
-A frame may be read ahead, so beside it goes a ticket, of one byte, through a socket of which the worker keeps both
-ends: a child takes one before it starts what is next, after it has answered what was before. Whoever takes a ticket
-has it, so the worker can take back those of work that was not started, and knows for certain which that is.
+A frame may be read ahead, so beside it goes a ticket, through a socket of which the worker keeps both ends: a child
+takes one before it starts what is next, after it has answered what was before. Whoever takes a ticket has it, so the
+worker can take back those of work that was not started, and knows for certain which that is. A ticket is one byte:
+how many frames, whose tickets were taken back, come before its own, and are to be skipped.
 
 No exception travels as an object: one of a library may well fail to be unpickled.
 """
@@ -116,7 +117,7 @@ class WorkerEnd:
         self._unclaimed = unclaimed  # the child's end
         self._unsent = bytearray()
         self._received = bytearray()
-        self._taken_back = 0
+        self._to_skip = 0
         self._is_sending = False
         self._on_readable: Callable[[], object] | None = None
         self.is_cut = False
@@ -125,18 +126,17 @@ class WorkerEnd:
     def send(self, messages: list[ToChild]) -> None:
         self._unsent += b"".join(map(frame, messages))
         self._send()
-        # What was taken back since is in the child's way: it is to skip it.
-        self._tickets.send(bytes([self._taken_back]) + bytes(len(messages) - 1))
-        self._taken_back = 0
+        self._tickets.send(bytes([self._to_skip]) + bytes(len(messages) - 1))
+        self._to_skip = 0
 
     def take_back(self) -> int:
         """How many messages, of those sent last, the child has not started, and never will."""
         try:
-            count = len(self._unclaimed.recv(_AT_ONCE, socket.MSG_DONTWAIT))
+            tickets = self._unclaimed.recv(_AT_ONCE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
-        self._taken_back += count
-        return count
+        self._to_skip += len(tickets) + sum(tickets)
+        return len(tickets)
 
     def receive(self) -> list[FromChild]:
         """The answers that are there. Look at `is_cut` afterwards."""
