@@ -46,8 +46,6 @@ class JobProcess:
         """The first is what it runs, the rest what it has ahead, as far as is known by now."""
         self.given = 0
         """How many jobs it has started, or is to start."""
-        self.is_held_up = False
-        """Whether something was taken back since its last answer: another was faster."""
         self.is_doomed = False
         """Whether it is dead, or killed."""
         self.hand_back: Callable[[list[Question]], object] = self.asked.extend
@@ -91,6 +89,11 @@ class JobProcess:
         """How many it has beside the one that it runs."""
         return max(0, len(self.asked) - 1)
 
+    @property
+    def to_skip(self) -> int:
+        """How much of what was taken back lies in its way."""
+        return self._wire.to_skip
+
     def give(self, question: Question) -> None:
         """Follow the last by `send`."""
         self.given += 1
@@ -112,7 +115,6 @@ class JobProcess:
         answers = self._wire.receive()
         for answer in answers:
             self.asked.popleft().end(answer)
-            self.is_held_up = False
         if self._wire.is_cut:
             self._doom()  # where it lives on
         self._time_first()
@@ -122,7 +124,6 @@ class JobProcess:
         """What it has not started, and now never will; the one question that it then may have, it runs."""
         unstarted = [self.asked.pop() for _ in range(self._wire.take_back())]
         self.given -= len(unstarted)
-        self.is_held_up = self.is_held_up or bool(unstarted)
         self.read()
         return unstarted[::-1]
 

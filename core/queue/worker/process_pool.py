@@ -28,8 +28,11 @@ from core.tasks import end_tasks
 
 _log = logging.getLogger("routemq.queue.worker")
 
-MOST_AHEAD = 10
+MOST_AHEAD = 20
 """Jobs that a process has beside the one that it runs."""
+MOST_TO_SKIP = 100
+"""Jobs taken back from a process, beyond which it gets none ahead before it has come to the end of that which it
+runs: what was sent stays in its socket until then."""
 
 
 class ProcessPool:
@@ -94,6 +97,7 @@ class ProcessPool:
         for process in self._processes:
             process.send()
         self._start_missing()
+        self._listen()
 
     def _is_used_up(self, process: JobProcess) -> bool:
         return process.given >= self._max_jobs and not process.asked
@@ -111,7 +115,8 @@ class ProcessPool:
     def _has_room(self, process: JobProcess) -> bool:
         if process.is_doomed or process.given >= self._max_jobs:
             return False
-        return not process.asked or (process.ahead < MOST_AHEAD and not process.is_held_up)
+        most = MOST_AHEAD if process.to_skip < MOST_TO_SKIP else 0
+        return len(process.asked) <= most
 
     def _take_back(self, process: JobProcess) -> None:
         self._put_back(process.take_back())
@@ -134,16 +139,19 @@ class ProcessPool:
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────
 
     def _look(self) -> None:
-        """Take what answers there are, and see when to look again."""
-        answered = sum([each.read() for each in self._processes if each.asked])
+        """Take what answers there are."""
+        busy = [each for each in self._processes if each.asked]
+        self._pauses.have_read(sum([each.read() for each in busy]), len(busy))
         self._distribute()
-        busy = [each.ahead for each in self._processes if each.asked]
-        pause = self._pauses.next(answered, len(busy), min(busy, default=0))
+
+    def _listen(self) -> None:
+        """Look once there is an answer; or, while all that work have jobs ahead, once some have gathered."""
         if self._pause is not None:
             self._pause.cancel()
-        self._pause = asyncio.get_running_loop().call_later(pause, self._look) if pause else None
+        seconds = self._pauses.length(min((each.ahead for each in self._processes if each.asked), default=0))
+        self._pause = asyncio.get_running_loop().call_later(seconds, self._look) if seconds else None
         for each in self._processes:
-            each.listen(None if pause else self._look)
+            each.listen(None if seconds else self._look)
 
     # ── coming and going ─────────────────────────────────────────────────────────────────────────────
 
@@ -172,7 +180,6 @@ class ProcessPool:
         self._processes.append(process)
         process.hand_back = self._put_back
         process.on_end = partial(self._leave, process)
-        process.listen(self._look)
         self._distribute_soon()
 
     def _leave(self, process: JobProcess) -> None:
