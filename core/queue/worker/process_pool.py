@@ -30,9 +30,9 @@ _log = logging.getLogger("routemq.queue.worker")
 
 MOST_AHEAD = 20
 """Jobs that a process has beside the one that it runs."""
-MOST_TO_SKIP = 100
-"""Jobs taken back from a process, beyond which it gets none ahead before it has come to the end of that which it
-runs: what was sent stays in its socket until then."""
+MOST_TAKEN_BACK = 100
+"""Jobs taken back from a process since its last answer, beyond which it gets none: they stay in its socket until it
+starts the next, and a ticket cannot tell it to skip more than 255."""
 
 
 class ProcessPool:
@@ -65,7 +65,7 @@ class ProcessPool:
             await this.ended
         except asyncio.CancelledError:
             await self._withdraw(this)
-            if this.outcome is None:
+            if this.outcome is None or isinstance(this.outcome, JobError):
                 raise
         if isinstance(this.outcome, JobError):
             raise this.outcome
@@ -100,7 +100,7 @@ class ProcessPool:
         self._listen()
 
     def _is_used_up(self, process: JobProcess) -> bool:
-        return process.given >= self._max_jobs and not process.asked
+        return not process.asked and (process.given >= self._max_jobs or process.taken_back >= MOST_TAKEN_BACK)
 
     def _take_for_idle(self) -> None:
         """Where nothing waits, one process has nothing to do, and another has jobs ahead."""
@@ -113,10 +113,9 @@ class ProcessPool:
         return min(filter(self._has_room, self._processes), key=_asked, default=None)
 
     def _has_room(self, process: JobProcess) -> bool:
-        if process.is_doomed or process.given >= self._max_jobs:
+        if process.is_doomed or process.given >= self._max_jobs or process.taken_back >= MOST_TAKEN_BACK:
             return False
-        most = MOST_AHEAD if process.to_skip < MOST_TO_SKIP else 0
-        return len(process.asked) <= most
+        return len(process.asked) <= MOST_AHEAD
 
     def _take_back(self, process: JobProcess) -> None:
         self._put_back(process.take_back())

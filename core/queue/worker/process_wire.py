@@ -117,8 +117,7 @@ class WorkerEnd:
         self._unclaimed = unclaimed  # the child's end
         self._unsent = bytearray()
         self._received = bytearray()
-        self.to_skip = 0
-        """How many frames, taken back since anything was sent, the child is to skip."""
+        self._to_skip = 0
         self._is_sending = False
         self._on_readable: Callable[[], object] | None = None
         self.is_cut = False
@@ -127,8 +126,8 @@ class WorkerEnd:
     def send(self, messages: list[ToChild]) -> None:
         self._unsent += b"".join(map(frame, messages))
         self._send()
-        self._tickets.send(bytes([self.to_skip]) + bytes(len(messages) - 1))
-        self.to_skip = 0
+        self._tickets.send(bytes([self._to_skip]) + bytes(len(messages) - 1))
+        self._to_skip = 0
 
     def take_back(self) -> int:
         """How many messages, of those sent last, the child has not started, and never will."""
@@ -136,7 +135,7 @@ class WorkerEnd:
             tickets = self._unclaimed.recv(_AT_ONCE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
-        self.to_skip += len(tickets) + sum(tickets)
+        self._to_skip += len(tickets) + sum(tickets)
         return len(tickets)
 
     def receive(self) -> list[FromChild]:

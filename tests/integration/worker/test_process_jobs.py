@@ -401,6 +401,19 @@ async def test_an_idle_process_takes_what_lies_ahead_of_another(plant: Plant, li
     assert held != other
 
 
+async def test_a_process_that_is_held_up_is_not_swamped_with_what_others_then_take(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Report(line=plant.line))
+    plant.start()
+    await line.heard()
+    for wave in range(1, 41):
+        await plant.dispatch(*(work.Quick() for _ in range(9)))
+        await plant.until(lambda: len(plant.of(JobCompleted)) == wave * 9)  # noqa: B023
+    await line.answer()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 40 * 9 + 1)
+    await plant.dispatch(*(work.Report(line=plant.line) for _ in range(2)))
+    assert len({await line.heard(), await line.heard()}) == 2
+
+
 @pytest.mark.parametrize("plant_settings", [{"processes": 1, "max_payload": 10_000_000}])
 async def test_jobs_and_errors_larger_than_a_socket_holds(plant: Plant, line: Line) -> None:
     await plant.dispatch(*(work.Large(line=plant.line, data="x" * 2_000_000) for _ in range(3)))

@@ -29,6 +29,13 @@ class Report(InProcess):
         say(self.line, os.getpid())
 
 
+class Quick(Job):
+    execution = "process"
+
+    def handle(self) -> None:
+        pass
+
+
 class ReportAsync(InProcess):
     async def handle(self) -> None:
         await asyncio.sleep(0)
