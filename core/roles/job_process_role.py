@@ -12,6 +12,7 @@ import pickle
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from select import poll
 from typing import Any
@@ -23,31 +24,22 @@ from core.queue.registry import JobRegistry
 from core.queue.state import FetchedJob
 from core.queue.traceback_text import encodable, traceback_text
 from core.queue.worker.executor import as_exception, awaitable_of, is_coroutine_function, load
-from core.queue.worker.process_wire import (
-    HEADER,
-    Done,
-    FromChild,
-    Raised,
-    Ready,
-    Setup,
-    ToChild,
-    Work,
-    frame,
-    read_to_child,
-)
+from core.queue.worker.process_wire import ChildEnd, Done, FromChild, Raised, Ready, Setup, ToChild, Work
 from core.queue.worker.retry import wants_retry
 from core.queue.worker.soft_timeout import interrupting_main_thread, run_coroutine
 
 
-def main(descriptor: int) -> None:
-    """Serve the worker at the other end of a socket until it hangs up."""
+def main(connection: int, tickets: int) -> None:
+    """Serve the worker at the other end of these sockets until it hangs up."""
     _leave_stopping_to_parent()
-    with socket.socket(fileno=descriptor) as connection, suppress(ConnectionError):
-        threading.Thread(target=_die_with_parent, args=(descriptor,), name="parent", daemon=True).start()
-        setup = _receive(connection)
+    with socket.socket(fileno=connection) as ours, socket.socket(fileno=tickets) as claims, suppress(ConnectionError):
+        threading.Thread(target=_die_with_parent, args=(connection,), name="parent", daemon=True).start()
+        worker = ChildEnd(ours, claims)
+        messages = worker.messages()
+        setup = next(messages, None)
         if isinstance(setup, Setup):
             # Settings as the parent has them, whatever .env says by now.
-            _serve(connection, Application(pickle.loads(setup.settings)))  # noqa: S301, by our own parent
+            _serve(worker, messages, Application(pickle.loads(setup.settings)))  # noqa: S301, by our own parent
 
 
 def _leave_stopping_to_parent() -> None:
@@ -66,15 +58,16 @@ def _die_with_parent(descriptor: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _serve(connection: socket.socket, app: Application) -> None:
+def _serve(worker: ChildEnd, messages: Iterator[ToChild], app: Application) -> None:
     configure_logging(app.settings.logging.level, app.settings.logging.format)
     log_events(app.events)
     with asyncio.Runner() as runner:
         runner.run(_open(app))
         registry = app.jobs
-        connection.sendall(frame(Ready()))
-        while isinstance(work := _receive(connection), Work):
-            connection.sendall(frame(_run(work, registry, runner)))
+        worker.answer(Ready())
+        for work in messages:
+            if isinstance(work, Work):
+                worker.answer(_run(work, registry, runner))
         runner.run(app.__aexit__(None, None, None))
 
 
@@ -108,23 +101,3 @@ def _handle(job: Job, soft_timeout: float, runner: asyncio.Runner) -> None:
 def _raised(job: Job | None, error: Exception) -> Raised:
     message = encodable(f"{type(error).__name__}: {error}")
     return Raised(message, traceback_text(error), wants_retry(job, error))
-
-
-def _receive(connection: socket.socket) -> ToChild | None:
-    """What the worker says next; None once it has nothing more to say."""
-    header = _read(connection, HEADER.size)
-    if header is None:
-        return None
-    (length,) = HEADER.unpack(header)
-    body = _read(connection, length)
-    return None if body is None else read_to_child(body)
-
-
-def _read(connection: socket.socket, length: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < length:
-        part = connection.recv(length - len(data))
-        if not part:
-            return None
-        data += part
-    return bytes(data)

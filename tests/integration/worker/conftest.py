@@ -49,6 +49,11 @@ class Line:
         writer.close()
         await writer.wait_closed()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody has called beside those that were heard."""
+        return self._calls.empty()
+
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         words = (await reader.readline()).decode().rstrip()
         await self._calls.put((words, writer))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psutil
@@ -18,7 +20,14 @@ import pytest
 from core.errors import JobProcessDiedError, JobProcessRaisedError, JobTimeoutError
 from core.job import Job
 from core.observability.events import JobCompleted, JobFailed, JobReleased, JobRetried
-from core.queue.worker import job_process
+from core.queue.envelope import write_envelope
+from core.queue.job_id import new_job_id
+from core.queue.state import FetchedJob
+from core.queue.worker import job_process, process_question
+from core.queue.worker.limits import Limits
+from core.queue.worker.process_pool import ProcessPool
+from core.queue.worker.process_wire import Setup
+from core.tasks import cancel_for_stop
 from tests.integration.process_app.jobs import work
 from tests.integration.worker.conftest import PROMPT, Line, Plant
 from tests.servers.guardian import guardian
@@ -287,7 +296,7 @@ async def test_a_process_that_hangs_at_its_start_is_killed_and_started_anew(
     await plant.dispatch(work.Report(line=plant.line))
     with monkeypatch.context() as hanging:
         hanging.setattr(job_process, "PROGRAM", "import time; time.sleep(1e6)")
-        hanging.setattr(job_process, "START_TIMEOUT", 0.2)
+        hanging.setattr(process_question, "START_TIMEOUT", 0.2)
         plant.start(max_tries=1)
         said = await asyncio.wait_for(start_failure, PROMPT)
     found = re.search(r"process (\d+) .* the app's jobs within 0.2 s, and was killed; trying again in", said)
@@ -323,6 +332,115 @@ async def test_processes_end_with_their_worker_however_it_ends(plant: Plant, lin
             worker.kill()
             guardian().forget(worker.pid)
     await until_dead(pid, grandchild)
+
+
+# ── jobs ahead ───────────────────────────────────────────────────────────────────────────────────────────
+# The first is heard of once the one process runs it; by then it has the others ahead.
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_time_limit_does_not_touch_what_lies_ahead(plant: Plant, line: Line) -> None:
+    endless = work.Endless(line=plant.line)
+    endless.timeout = 1.0
+    await plant.dispatch(endless, *(work.Knows(line=plant.line) for _ in range(2)))
+    plant.start()
+    pid, _ = map(int, (await line.heard()).split())
+    assert [(await line.answered()).split()[2] for _ in range(2)] == ["1", "1"]
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 2)
+    assert not is_alive(pid)
+    assert [type(each.exception) for each in plant.of(JobRetried)] == [JobTimeoutError]
+
+
+@pytest.mark.parametrize("how", ["kill", "exit", "segfault", "hang up"])
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_death_does_not_touch_what_lies_ahead(plant: Plant, line: Line, how: str) -> None:
+    dying, *ahead = await plant.dispatch(
+        work.Dies(line=plant.line, how=how), *(work.Knows(line=plant.line) for _ in range(2))
+    )
+    plant.start()
+    await line.answered()
+    assert [await line.answered() for _ in range(2)] == [f"{each} default 1" for each in ahead]
+    await line.heard()
+    assert [each.job_id for each in plant.of(JobRetried)] == [dying]
+    assert "work.Dies (try 1): the job's process" in str(plant.of(JobRetried)[0].exception)
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_process_that_closed_its_socket_is_killed_and_what_lies_ahead_runs(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.StopsTalking(line=plant.line), work.Knows(line=plant.line))
+    plant.start(max_tries=1)
+    pid = int(await line.answered())
+    assert (await line.answered()).endswith(" 1")
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+    assert not is_alive(pid)
+    (failed,) = plant.of(JobFailed)
+    assert isinstance(failed.exception, JobProcessDiedError) and "work.StopsTalking" in str(failed.exception)
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_what_lies_ahead_is_handed_back_unstarted_at_the_end_of_the_grace(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Endless(line=plant.line), *(work.Report(line=plant.line) for _ in range(2)))
+    plant.start(grace=0)
+    pid, _ = map(int, (await line.heard()).split())
+    await plant.stop()
+    assert len(plant.of(JobReleased)) == 3
+    await until_dead(pid)
+    assert (await plant.app.queues.stats()).available == 3
+    assert line.is_silent
+
+
+async def test_an_idle_process_takes_what_lies_ahead_of_another(plant: Plant, line: Line) -> None:
+    await plant.dispatch(*(work.Report(line=plant.line) for _ in range(8)))
+    plant.start()
+    held, other = await line.heard(), await line.heard()
+    await line.answer()
+    assert [await line.answered() for _ in range(6)] == [other] * 6
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 7)
+    await line.answer()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 8)
+    assert held != other
+
+
+async def test_a_process_that_is_held_up_is_not_swamped_with_what_others_then_take(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.Report(line=plant.line))
+    plant.start()
+    await line.heard()
+    for wave in range(1, 41):
+        await plant.dispatch(*(work.Quick() for _ in range(9)))
+        await plant.until(lambda: len(plant.of(JobCompleted)) == wave * 9)  # noqa: B023
+    await line.answer()
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 40 * 9 + 1)
+    await plant.dispatch(*(work.Report(line=plant.line) for _ in range(2)))
+    assert len({await line.heard(), await line.heard()}) == 2
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1, "max_payload": 10_000_000}])
+async def test_jobs_and_errors_larger_than_a_socket_holds(plant: Plant, line: Line) -> None:
+    await plant.dispatch(*(work.Large(line=plant.line, data="x" * 2_000_000) for _ in range(3)))
+    plant.start(max_tries=1)
+    assert [await line.answered() for _ in range(3)] == ["2000000"] * 3
+    await plant.until(lambda: len(plant.of(JobFailed)) == 3)
+    assert {len(str(each.exception)) for each in plant.of(JobFailed)} == {2_000_000 + len("ValueError: ")}
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_lost_lease_of_a_job_ahead_leaves_the_running_one_alone(plant: Plant, line: Line) -> None:
+    jobs = [work.Report(line=plant.line) for _ in range(3)]
+    pool = ProcessPool(1, 100, lambda: Setup(pickle.dumps(plant.app.settings)))
+    tries = [asyncio.create_task(pool.run(fetched(job), job, Limits(1, 0.0, 0.0))) for job in jobs]
+    pid = await line.heard()
+    cancel_for_stop(tries[1])
+    await asyncio.wait({tries[1]})
+    await line.answer()
+    assert await line.answered() == pid
+    await asyncio.gather(tries[0], tries[2])
+    assert tries[1].cancelled() and line.is_silent
+    await pool.close()
+
+
+def fetched(job: Job) -> FetchedJob:
+    job.job_id, job.attempts = new_job_id(), 1
+    return FetchedJob(job.job_id, "default", write_envelope(job, job.job_id, "default", datetime.now(UTC)), 1, "token")
 
 
 # ── soft_timeout ─────────────────────────────────────────────────────────────────────────────────────────

@@ -4,9 +4,11 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from core.errors import PermanentError, SoftTimeout
@@ -25,6 +27,13 @@ class InProcess(Job):
 class Report(InProcess):
     def handle(self) -> None:
         say(self.line, os.getpid())
+
+
+class Quick(Job):
+    execution = "process"
+
+    def handle(self) -> None:
+        pass
 
 
 class ReportAsync(InProcess):
@@ -99,6 +108,25 @@ class Dies(InProcess):
                 ctypes.string_at(0)
             case "hang up":
                 os.closerange(3, 4096)  # the socket has the number that it has in the parent
+
+
+class StopsTalking(InProcess):
+    """Closes one direction of each connection that it finds, and lives on."""
+
+    def handle(self) -> None:
+        say(self.line, os.getpid())
+        for descriptor in range(3, 64):
+            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as found:
+                found.shutdown(socket.SHUT_WR)
+        time.sleep(3600)
+
+
+class Large(InProcess):
+    data: str
+
+    def handle(self) -> None:
+        say(self.line, len(self.data))
+        raise ValueError(self.data)
 
 
 class Endless(InProcess):
