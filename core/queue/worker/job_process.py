@@ -10,6 +10,7 @@ out by taking back what it has not started, and then reading what it has answere
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ from typing import Self
 from core.errors import JobError
 from core.queue.worker.process_question import Question, SetupQuestion
 from core.queue.worker.process_wire import Setup, ToChild, WorkerEnd
+
+_log = logging.getLogger("routemq.queue.worker")
 
 PROGRAM = (
     "import sys; sys.path[:] = sys.argv[3:]; "
@@ -58,6 +61,7 @@ class JobProcess:
         self._timed: Question | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._killed_for: JobError | None = None
+        self._is_to_end = False
         self._ended = asyncio.create_task(self._watch(), name=f"job-process-{process.pid}")
 
     @classmethod
@@ -134,6 +138,7 @@ class JobProcess:
     async def end(self) -> None:
         """Let it close its connections and end by itself."""
         if not self.is_doomed:
+            self._is_to_end = True
             self.listen(None)
             self._wire.hang_up()
             await asyncio.wait({self._ended}, timeout=PATIENCE)
@@ -170,8 +175,11 @@ class JobProcess:
     async def _watch(self) -> None:
         """Nobody answers for the dead: a process forked by the job may keep the socket open."""
         await self._process.wait()
+        is_expected = self._is_to_end or self.is_doomed
         self._doom()
         self.read()
+        if not is_expected and not self.asked:  # else the job that it ran has the story
+            _log.warning("the process %d for jobs %s; another takes its place", self.pid, _end_of(self._process))
         for question in self.asked:
             question.end(self._killed_for or question.died(self.pid, _end_of(self._process)))
         self.asked.clear()
@@ -198,7 +206,7 @@ async def _spawn() -> tuple[Process, WorkerEnd]:
 def _end_of(process: Process) -> str:
     code = process.returncode
     if code is None or code >= 0:
-        return f"ended with exit code {code} before the job did"
+        return f"ended with exit code {code} before it was to"
     try:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:

@@ -231,6 +231,22 @@ async def test_waiting_for_a_process_does_not_count_towards_the_timeout(plant: P
     await plant.until(lambda: len(plant.of(JobCompleted)) == 3)
 
 
+async def test_a_process_that_dies_without_a_job_is_told_of_and_replaced(
+    plant: Plant, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    await plant.dispatch(work.Report(line=plant.line))
+    plant.start()
+    pid = int(await line.answered())
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+    os.kill(pid, signal.SIGKILL)
+    await until_dead(pid)
+    await plant.dispatch(work.Report(line=plant.line))
+    assert int(await line.answered()) != pid
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 2)
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told == [f"the process {pid} for jobs was killed by SIGKILL; another takes its place"]
+
+
 async def test_a_job_that_does_not_end_within_the_grace_is_killed_and_handed_back(plant: Plant, line: Line) -> None:
     await plant.dispatch(work.Endless(line=plant.line))
     plant.start(grace=0)
