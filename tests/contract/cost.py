@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
+import asyncpg  # type: ignore[import-untyped]
 from redis.asyncio import Redis
 from sqlalchemy import event
 
@@ -37,11 +39,17 @@ async def sql_statements(driver: Driver) -> AsyncIterator[Counter[str]]:
     statements: Counter[str] = Counter()
 
     def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "pg_notify" not in statement:
+        if not statement.startswith("SELECT pg_notify"):
             statements[statement] += 1
 
+    async def fetch(connection: asyncpg.Connection, statement: str, *parameters: Any) -> Any:
+        count(None, None, statement)
+        return await directly(connection, statement, *parameters)
+
+    directly = asyncpg.Connection.fetch
     event.listen(engine, "before_cursor_execute", count)
     try:
-        yield statements
+        with patch.object(asyncpg.Connection, "fetch", fetch):
+            yield statements
     finally:
         event.remove(engine, "before_cursor_execute", count)

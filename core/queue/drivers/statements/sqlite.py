@@ -8,7 +8,7 @@ fixes the order of the loops: the batch outside, the unique index on job_id insi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -124,7 +124,7 @@ class SqliteStatements:
     single = True
     chunk_bytes = 8 * 1024 * 1024
 
-    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
         new = [(job.job_id, job.queue, payload_to_text(job.payload), moment(job.delay), moment()) for job in jobs]
         await connection.exec_driver_sql(PUSH, new)
 
