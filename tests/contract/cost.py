@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy import event
 
 from core.queue.driver import Driver
+from core.queue.drivers.statements import sqlite
 
 
 @asynccontextmanager
@@ -46,10 +48,22 @@ async def sql_statements(driver: Driver) -> AsyncIterator[Counter[str]]:
         count(None, None, statement)
         return await directly(connection, statement, *parameters)
 
-    directly = asyncpg.Connection.fetch
+    def run(connection: sqlite3.Connection, statement: str, parameters: Any) -> Any:
+        count(None, None, statement)
+        return run_directly(connection, statement, parameters)
+
+    def push(connection: sqlite3.Connection, new: Any) -> None:
+        count(None, None, sqlite.PUSH)
+        push_directly(connection, new)
+
+    directly, run_directly, push_directly = asyncpg.Connection.fetch, sqlite._run, sqlite._push
     event.listen(engine, "before_cursor_execute", count)
     try:
-        with patch.object(asyncpg.Connection, "fetch", fetch):
+        with (
+            patch.object(asyncpg.Connection, "fetch", fetch),
+            patch.object(sqlite, "_run", run),
+            patch.object(sqlite, "_push", push),
+        ):
             yield statements
     finally:
         event.remove(engine, "before_cursor_execute", count)

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.database.asyncpg_calls import call, is_direct
 from core.database.columns import payload_to_text, text_to_payload
+from core.database.direct import call, is_direct
 from core.queue.drivers.statements.rows import rows
 from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 

@@ -1,4 +1,7 @@
-"""Statements given to asyncpg itself: SQLAlchemy's way of running one takes longer than most statements do."""
+"""Statements given to the database's own library: SQLAlchemy's way of running one takes longer than most do.
+
+With SQLite, it also crosses over to the thread of the connection for each of execute, fetch, commit and rollback.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,20 @@ Answer = TypeVar("Answer")
 
 def is_direct(connection: AsyncConnection) -> bool:
     """Whether `call` may be used: not in a transaction, as SQLAlchemy begins that with a statement of its own."""
-    return bool(_pooled(connection).dbapi_connection.autocommit)
+    return not connection.in_transaction()
 
 
 async def call(connection: AsyncConnection, work: Callable[[Any], Awaitable[Answer]]) -> Answer:
-    """Run `work` on asyncpg's connection. Raises what SQLAlchemy makes of an error, and leaves a dead connection."""
+    """Run `work` on the library's connection, and leave no transaction open there.
+
+    Raises what SQLAlchemy makes of an error; a connection that is dead, or whose caller was cancelled, is given up.
+    """
+    pooled: Any = connection.sync_connection.connection if connection.sync_connection else None
     try:
-        return await work(_pooled(connection).driver_connection)
+        return await work(pooled.driver_connection)
     except BaseException as error:
         await connection.run_sync(partial(_explain, error=error))
         raise
-
-
-def _pooled(connection: AsyncConnection) -> Any:
-    return connection.sync_connection.connection if connection.sync_connection else None
 
 
 def _explain(connection: Connection, error: BaseException) -> None:
