@@ -208,7 +208,7 @@ class Database:
                 if connection.in_transaction():  # it went through SQLAlchemy
                     await connection.commit()
                 return answer
-        async with self._begin(single) as connection:
+        async with self._begin() as connection:
             return await work(connection)
 
     @asynccontextmanager
@@ -223,10 +223,10 @@ class Database:
             await (asyncio.shield(closing) if self.dialect == "mysql" or connection.in_transaction() else closing)
 
     @asynccontextmanager
-    async def _begin(self, single: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
         # SQLite has one writer at a time. Taking turns here is prompt; its own waiting is by sleeps.
         async with self._turn, self.engine.begin() as connection:
-            if self.dialect == "sqlite" and not single:
+            if self.dialect == "sqlite":
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
