@@ -58,7 +58,7 @@ _CONNECT_ARGUMENTS: dict[Dialect, dict[str, Any]] = {
     },
 }
 _ENGINE_ARGUMENTS: dict[Dialect, dict[str, Any]] = {
-    "sqlite": {},
+    "sqlite": {"pool_reset_on_return": None},  # whoever began a transaction has ended it
     "postgresql": {},
     "mysql": {"isolation_level": "READ COMMITTED"},  # no gap locks between fetchers and dispatchers
 }
@@ -198,21 +198,35 @@ class Database:
             raise TimeoutError(f"no answer within {seconds:g} s") from error
 
     async def _read(self, work: Work[Answer]) -> Answer:
-        engine = self._autocommit if self.dialect == "postgresql" else self.engine
-        async with engine.connect() as connection:
+        async with self._connection() as connection:
             return await work(connection)
 
     async def _write(self, work: Work[Answer], single: bool) -> Answer:
-        if single and self.dialect == "postgresql":
-            return await self._read(work)
-        async with self._begin(single) as connection:
+        if single and self.dialect != "mysql":
+            async with self._turn, self._connection() as connection:
+                answer = await work(connection)
+                if connection.in_transaction():  # it went through SQLAlchemy
+                    await connection.commit()
+                return answer
+        async with self._begin() as connection:
             return await work(connection)
 
     @asynccontextmanager
-    async def _begin(self, single: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        """Closed without the task that SQLAlchemy takes for it, lest it be cut short, where it asks nothing."""
+        engine = self._autocommit if self.dialect == "postgresql" else self.engine
+        connection = await engine.connect()
+        try:
+            yield connection
+        finally:
+            closing = connection.close()
+            await (asyncio.shield(closing) if self.dialect == "mysql" or connection.in_transaction() else closing)
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
         # SQLite has one writer at a time. Taking turns here is prompt; its own waiting is by sleeps.
         async with self._turn, self.engine.begin() as connection:
-            if self.dialect == "sqlite" and not single:
+            if self.dialect == "sqlite":
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
+import asyncpg  # type: ignore[import-untyped]
 from redis.asyncio import Redis
 from sqlalchemy import event
 
 from core.queue.driver import Driver
+from core.queue.drivers.statements import sqlite
 
 
 @asynccontextmanager
@@ -37,11 +41,29 @@ async def sql_statements(driver: Driver) -> AsyncIterator[Counter[str]]:
     statements: Counter[str] = Counter()
 
     def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "pg_notify" not in statement:
+        if not statement.startswith("SELECT pg_notify"):
             statements[statement] += 1
 
+    async def fetch(connection: asyncpg.Connection, statement: str, *parameters: Any) -> Any:
+        count(None, None, statement)
+        return await directly(connection, statement, *parameters)
+
+    def run(connection: sqlite3.Connection, statement: str, parameters: Any) -> Any:
+        count(None, None, statement)
+        return run_directly(connection, statement, parameters)
+
+    def push(connection: sqlite3.Connection, new: Any) -> None:
+        count(None, None, sqlite.PUSH)
+        push_directly(connection, new)
+
+    directly, run_directly, push_directly = asyncpg.Connection.fetch, sqlite._run, sqlite._push
     event.listen(engine, "before_cursor_execute", count)
     try:
-        yield statements
+        with (
+            patch.object(asyncpg.Connection, "fetch", fetch),
+            patch.object(sqlite, "_run", run),
+            patch.object(sqlite, "_push", push),
+        ):
+            yield statements
     finally:
         event.remove(engine, "before_cursor_execute", count)

@@ -46,6 +46,18 @@ async def test_a_job_id_that_a_batch_has_twice_is_stored_once(driver: Driver) ->
     assert len(await driver.fetch([QUEUE], 10, LONG)) == 2
 
 
+async def test_a_large_batch_of_which_some_are_there_is_stored_once_and_in_order(driver: Driver) -> None:
+    jobs = new_jobs(100)
+    await driver.push(jobs[:50])
+    await driver.push(jobs)
+    assert ids(await driver.fetch([QUEUE], 200, LONG)) == [job.job_id for job in jobs]
+
+
+async def test_a_large_batch_of_jobs_due_at_different_times_is_stored_so(driver: Driver) -> None:
+    await driver.push([*new_jobs(50, delay=LONG), *new_jobs(50)])
+    assert states(await driver.stats(QUEUE)) == {"scheduled": 50, "available": 50}
+
+
 async def test_pushing_again_leaves_an_executing_job_alone(driver: Driver) -> None:
     job = new_job()
     await driver.push([job])

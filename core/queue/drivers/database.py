@@ -52,10 +52,14 @@ class DatabaseDriver:
         chunks = list(_chunks(jobs, self._statements.chunk_bytes))
         if not chunks:
             return
+        queues = {job.queue for job in jobs}
+        told = queues if len(chunks) == 1 and self._channel.may_carry() else set[str]()
+        is_notified = False
         try:
-            await self._write(partial(self._push_chunks, chunks=chunks), single=len(chunks) == 1)
+            await self._write(partial(self._push_chunks, chunks=chunks, tell=told), single=len(chunks) == 1)
+            is_notified = bool(told)
         finally:  # where the outcome is unknown, too
-            self.announce(jobs)
+            self._channel.announce(queues, is_notified=is_notified)
 
     async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
         """Store jobs as a part of the caller's transaction, who calls `announce` once it is committed."""
@@ -168,9 +172,11 @@ class DatabaseDriver:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────
 
-    async def _push_chunks(self, connection: AsyncConnection, chunks: Sequence[Sequence[NewJob]]) -> None:
+    async def _push_chunks(
+        self, connection: AsyncConnection, chunks: Sequence[Sequence[NewJob]], tell: AbstractSet[str] = frozenset()
+    ) -> None:
         for chunk in chunks:
-            await self._statements.push(connection, chunk)
+            await self._statements.push(connection, chunk, tell)
 
     async def _rescue(self, queue: str) -> int:
         rescue = partial(self._statements.rescue, queue=queue, limit=_ROWS)

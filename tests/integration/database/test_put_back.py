@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,8 +32,8 @@ async def test_a_job_that_fails_anew_while_an_old_list_is_put_back_keeps_its_row
     failing: list[asyncio.Task[None]] = []
     push = other._statements.push
 
-    async def push_while_one_fails(connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-        await push(connection, jobs)
+    async def push_while_one_fails(connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str]) -> None:
+        await push(connection, jobs, tell)
         failing.append(asyncio.create_task(_fail(driver, "again")))
         await asyncio.wait(failing, timeout=BLOCKED)
 

@@ -39,6 +39,7 @@ async def main():
 asyncio.run(main())
 """
 LONG = 30
+MANY = 100
 
 
 @pytest.fixture
@@ -90,6 +91,22 @@ async def test_pushes_of_a_burst_share_notifications(postgres_url: str) -> None:
     assert 1 <= heard.qsize() <= 51
     assert await heard.get() == "default"
     await listener.close()
+
+
+async def test_a_push_after_a_pause_carries_its_notification(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Notifier, "notify", lambda *_: None)
+    driver, other = DatabaseDriver(Database(postgres_url), Events()), DatabaseDriver(Database(postgres_url), Events())
+    wake_up = other.wake_up(["default"])
+    await _quiet(wake_up)
+    for count in (1, MANY):  # each is written in its own way
+        monkeypatch.setattr(driver._channel, "_notifier", Notifier(driver._database))
+        await driver.push([NewJob(f"{count}-{number}", "default", b"{}") for number in range(count)])
+        assert await wake_up.wait(LONG)
+        await _quiet(wake_up)
+    for each in (driver, other):
+        await each.close()
 
 
 async def test_the_last_push_of_a_burst_is_announced(postgres_url: str) -> None:
@@ -180,8 +197,9 @@ async def test_no_error_ends_the_notifier(postgres_url: str, monkeypatch: pytest
     driver, other = DatabaseDriver(Database(postgres_url), Events()), DatabaseDriver(Database(postgres_url), Events())
     wake_up = other.wake_up(["default"])
     await _quiet(wake_up)
-    await driver.push([NewJob("1", "default", b"{}")])
+    driver._channel.announce(["default"])
     assert await wake_up.wait(LONG)
+    assert not errors
     for each in (driver, other):
         await each.close()
 

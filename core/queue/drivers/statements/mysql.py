@@ -8,7 +8,7 @@ the way: in a small table the planner would read, and lock, all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any
 
@@ -127,7 +127,7 @@ class MysqlStatements:
     single = False
     chunk_bytes = ALWAYS_FITS
 
-    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
         new = [_columns(job) for job in jobs]
         if len(new) == 1 and len(jobs[0].payload) > ALWAYS_FITS:
             await _require_room(connection, *new[0])

@@ -1,30 +1,49 @@
 """PostgreSQL. Every verb is one statement, so it needs no transaction of its own.
 
-A statement carries a whole batch in arrays. Rows are locked with SKIP LOCKED where any will do, so that
-fetchers and rescuers pass each other by. statement_timestamp() and not now(): inside a caller's long
-transaction, now() stands still.
+A statement carries a whole batch in arrays; many new jobs go by COPY, in half the time. Rows are locked
+with SKIP LOCKED where any will do, so that fetchers and rescuers pass each other by. statement_timestamp()
+and not now(): inside a caller's long transaction, now() stands still.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.columns import payload_to_text, text_to_payload
-from core.queue.drivers.statements.rows import first_column, rows
+from core.database.direct import call, is_direct
+from core.queue.drivers.statements.rows import rows
 from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 
-# $1 job ids, $2 queues, $3 payloads, $4 delays in seconds: arrays of one length.
+CHANNEL = "routemq_push"
+"""As PUSH and NOTIFY name it."""
+
+# $1 job ids, $2 queues, $3 payloads, $4 delays in seconds: arrays of one length. $5 queues to notify of.
 # Ids are given out in the order of the arrays, since the rows are sorted before the sequence is asked.
 PUSH = """
-INSERT INTO jobs (job_id, queue, payload, attempts, available_at, dispatched_at)
-SELECT job_id, queue, payload, 0, statement_timestamp() + delay * interval '1 second', statement_timestamp()
-  FROM unnest($1::text[], $2::text[], $3::text[], $4::float8[])
-       WITH ORDINALITY AS new (job_id, queue, payload, delay, position)
- ORDER BY position
-    ON CONFLICT (job_id) DO NOTHING
+WITH pushed AS (
+    INSERT INTO jobs (job_id, queue, payload, attempts, available_at, dispatched_at)
+    SELECT job_id, queue, payload, 0, statement_timestamp() + delay * interval '1 second', statement_timestamp()
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::float8[])
+           WITH ORDINALITY AS new (job_id, queue, payload, delay, position)
+     ORDER BY position
+        ON CONFLICT (job_id) DO NOTHING
+)
+SELECT pg_notify('routemq_push', queue) FROM unnest($5::text[]) AS queue
 """
+
+# $1 queues.
+NOTIFY = "SELECT pg_notify('routemq_push', queue) FROM unnest($1::text[]) AS queue"
+
+# What COPY fills in, and the store's moment for it: COPY takes no expressions.
+_COLUMNS = ("job_id", "queue", "payload", "attempts", "available_at", "dispatched_at")
+_NOW = "SELECT statement_timestamp()"
+_COPY_FROM = 32
+"""Jobs from which on COPY is quicker: it takes two round trips more."""
 
 # $1 queue, $2 limit, $3 token, $4 lease in seconds. Returns job id, payload and attempts, in order.
 # Each row goes to one fetcher: the lock is taken, and its conditions looked at again, before it is updated.
@@ -138,50 +157,81 @@ class PostgresqlStatements:
     single = True
     chunk_bytes = 8 * 1024 * 1024
 
-    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-        ids = [job.job_id for job in jobs]
-        queues = [job.queue for job in jobs]
-        payloads = [payload_to_text(job.payload) for job in jobs]
-        delays = [float(job.delay) for job in jobs]
-        await connection.exec_driver_sql(PUSH, (ids, queues, payloads, delays))
+    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
+        if len(jobs) >= _COPY_FROM and is_direct(connection) and await _copy(connection, jobs):
+            if tell:
+                await notify(connection, tell)
+            return
+        columns = [(job.job_id, job.queue, payload_to_text(job.payload), float(job.delay)) for job in jobs]
+        await _rows(connection, PUSH, *map(list, zip(*columns, strict=True)), list(tell))
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
-        taken = await rows(connection, FETCH, queue, limit, token, float(lease))
+        taken = await _rows(connection, FETCH, queue, limit, token, float(lease))
         return [
             FetchedJob(job_id, queue, text_to_payload(payload), attempts, token) for job_id, payload, attempts in taken
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await first_column(connection, REMOVE, *_columns(leases)))
+        return set(await _first_column(connection, REMOVE, *_columns(leases)))
 
     async def retry(self, connection: AsyncConnection, retries: Sequence[Retry]) -> set[str]:
         columns = _columns([each.lease for each in retries])
         delays = [float(each.delay) for each in retries]
-        return set(await first_column(connection, RETRY, *columns, delays))
+        return set(await _first_column(connection, RETRY, *columns, delays))
 
     async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await first_column(connection, RELEASE, *_columns(leases)))
+        return set(await _first_column(connection, RELEASE, *_columns(leases)))
 
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
-        return set(await first_column(connection, RENEW, *_columns(leases), float(lease)))
+        return set(await _first_column(connection, RENEW, *_columns(leases), float(lease)))
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
-        return len(await rows(connection, RESCUE, queue, limit))
+        return len(await _rows(connection, RESCUE, queue, limit))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
-        return next(iter(await first_column(connection, NEXT_DUE, queue)), None)
+        return next(iter(await _first_column(connection, NEXT_DUE, queue)), None)
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((await first_column(connection, BUSY, queue))[0])
+        return bool((await _first_column(connection, BUSY, queue))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
-        return await first_column(connection, QUEUES)
+        return await _first_column(connection, QUEUES)
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
-        available, scheduled, executing, retryable, oldest = (await rows(connection, STATS, queue))[0]
+        available, scheduled, executing, retryable, oldest = (await _rows(connection, STATS, queue))[0]
         return QueueStats(queue, available, scheduled, executing, retryable, oldest_seconds=oldest or 0.0)
+
+
+async def notify(connection: AsyncConnection, queues: Collection[str]) -> None:
+    """Tell every listener that something was pushed on these queues."""
+    await _rows(connection, NOTIFY, list(queues))
+
+
+async def _rows(connection: AsyncConnection, statement: str, *parameters: Any) -> Sequence[Any]:
+    if not is_direct(connection):
+        return await rows(connection, statement, *parameters)
+    answer: Sequence[Any] = await call(connection, lambda driver: driver.fetch(statement, *parameters))
+    return answer
+
+
+async def _first_column(connection: AsyncConnection, statement: str, *parameters: Any) -> list[Any]:
+    return [row[0] for row in await _rows(connection, statement, *parameters)]
+
+
+async def _copy(connection: AsyncConnection, jobs: Sequence[NewJob]) -> bool:
+    """Write jobs by COPY: all, or none where one of them is there already; returns whether it did."""
+    now = (await _first_column(connection, _NOW))[0]
+    records = [
+        (job.job_id, job.queue, payload_to_text(job.payload), 0, now + timedelta(seconds=job.delay), now)
+        for job in jobs
+    ]
+    try:
+        await call(connection, lambda driver: driver.copy_records_to_table("jobs", records=records, columns=_COLUMNS))
+    except IntegrityError:
+        return False
+    return True
 
 
 def _columns(leases: Sequence[Lease]) -> tuple[list[str], list[str]]:

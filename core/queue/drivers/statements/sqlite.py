@@ -8,13 +8,17 @@ fixes the order of the loops: the batch outside, the unique index on job_id insi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.columns import payload_to_text, text_to_payload
-from core.queue.drivers.statements.rows import first_column, rows
+from core.database.direct import call, is_direct
+from core.queue.drivers.statements.rows import rows
 from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 
 _FORMAT = "%Y-%m-%d %H:%M:%S.%f"
@@ -124,56 +128,90 @@ class SqliteStatements:
     single = True
     chunk_bytes = 8 * 1024 * 1024
 
-    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-        new = [(job.job_id, job.queue, payload_to_text(job.payload), moment(job.delay), moment()) for job in jobs]
-        await connection.exec_driver_sql(PUSH, new)
+    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
+        now = datetime.now(UTC)
+        due = {delay: _text(now + timedelta(seconds=delay)) for delay in {0.0, *(job.delay for job in jobs)}}
+        new = [(job.job_id, job.queue, payload_to_text(job.payload), due[job.delay], due[0.0]) for job in jobs]
+        if is_direct(connection):
+            await call(connection, lambda driver: driver._execute(_push, driver._conn, new))  # noqa: SLF001
+        else:
+            await connection.exec_driver_sql(PUSH, new)
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
-        taken = await rows(connection, FETCH, token, moment(lease), queue, moment(), limit)
+        taken = await _rows(connection, FETCH, token, moment(lease), queue, moment(), limit)
         return [
             FetchedJob(job_id, queue, text_to_payload(payload), attempts, token)
             for _, _, job_id, payload, attempts in sorted(taken)
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await first_column(connection, REMOVE, _json(leases)))
+        return set(await _first_column(connection, REMOVE, _json(leases)))
 
     async def retry(self, connection: AsyncConnection, retries: Sequence[Retry]) -> set[str]:
         due = [(each.lease.job_id, each.lease.token, moment(each.delay)) for each in retries]
-        return set(await first_column(connection, RETRY, json.dumps(due)))
+        return set(await _first_column(connection, RETRY, json.dumps(due)))
 
     async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await first_column(connection, RELEASE, _json(leases)))
+        return set(await _first_column(connection, RELEASE, _json(leases)))
 
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
-        return set(await first_column(connection, RENEW, moment(lease), _json(leases)))
+        return set(await _first_column(connection, RENEW, moment(lease), _json(leases)))
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
-        return len(await rows(connection, RESCUE, queue, moment(), limit))
+        return len(await _rows(connection, RESCUE, queue, moment(), limit))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
-        due = await first_column(connection, NEXT_DUE, queue, moment())
+        due = await _first_column(connection, NEXT_DUE, queue, moment())
         return -_age(due[0]) if due else None
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((await first_column(connection, BUSY, queue, queue, moment()))[0])
+        return bool((await _first_column(connection, BUSY, queue, queue, moment()))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
-        return await first_column(connection, QUEUES)
+        return await _first_column(connection, QUEUES)
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
-        found = await rows(connection, STATS, moment(), queue)
+        found = await _rows(connection, STATS, moment(), queue)
         available, scheduled, executing, retryable, oldest = found[0]
         return QueueStats(
             queue, available, scheduled, executing, retryable, oldest_seconds=_age(oldest) if oldest else 0.0
         )
 
 
+async def _rows(connection: AsyncConnection, statement: str, *parameters: Any) -> Sequence[Any]:
+    """The rows that a statement returns; outside of a transaction, it is committed in the same visit to the thread."""
+    if not is_direct(connection):
+        return await rows(connection, statement, *parameters)
+    answer: Sequence[Any] = await call(
+        connection,
+        lambda driver: driver._execute(_run, driver._conn, statement, parameters),  # noqa: SLF001
+    )
+    return answer
+
+
+async def _first_column(connection: AsyncConnection, statement: str, *parameters: Any) -> list[Any]:
+    return [row[0] for row in await _rows(connection, statement, *parameters)]
+
+
+def _run(connection: sqlite3.Connection, statement: str, parameters: Sequence[Any]) -> list[Any]:
+    with connection, closing(connection.execute(statement, parameters)) as cursor:
+        return cursor.fetchall()
+
+
+def _push(connection: sqlite3.Connection, new: Sequence[Sequence[Any]]) -> None:
+    with connection, closing(connection.executemany(PUSH, new)):
+        pass
+
+
 def moment(delay: float = 0.0) -> str:
     """The moment `delay` seconds from now, as the columns hold it: in UTC, and sorted as text as in time."""
-    return (datetime.now(UTC) + timedelta(seconds=delay)).strftime(_FORMAT)
+    return _text(datetime.now(UTC) + timedelta(seconds=delay))
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime(_FORMAT)
 
 
 def _age(then: str) -> float:

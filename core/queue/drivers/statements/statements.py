@@ -8,7 +8,7 @@ they lock. All of them judge time by the store's clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,8 +22,11 @@ class Statements(Protocol):
     chunk_bytes: int
     """Bytes of payload that one `push` writes, unless a single job has more."""
 
-    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-        """Insert jobs in their order, as one write. A job id that is there already is left as it is."""
+    async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
+        """Insert jobs in their order, as one write. A job id that is there already is left as it is.
+
+        `tell` are queues whose workers are told of it, where the channel said that a push may carry that.
+        """
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Backoff
 from core.database.engine import Database
 from core.errors import QueueUnavailableError
 from core.observability.events import Events, StoreBack, StoreLost
 from core.queue.driver import WakeUp
+from core.queue.drivers.statements.postgresql import CHANNEL, notify
 from core.queue.drivers.wake_up.pushes import Pushes
 from core.tasks import end_tasks
 
 _log = logging.getLogger("routemq.queue.postgresql")
 
-_CHANNEL = "routemq_push"
-_NOTIFY = "SELECT pg_notify($1, queue) FROM unnest($2::text[]) AS queue"
+_QUIET = 0.01
+"""Seconds without a push, after which the next one carries its notification itself."""
+_PACE = 0.002
+"""Seconds between two notifications of a process that pushes without a pause."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between attempts to reach a server that is gone."""
 _CHECK = 30.0
@@ -36,10 +40,14 @@ class PostgresqlChannel:
         self._notifier = Notifier(database)
         self._listener = Listener(database, self._pushes, events)
 
-    def announce(self, queues: Iterable[str]) -> None:
+    def may_carry(self) -> bool:
+        return self._notifier.may_carry()
+
+    def announce(self, queues: Iterable[str], *, is_notified: bool = False) -> None:
         told = set(queues)
         self._pushes.tell(told)
-        self._notifier.notify(told)
+        if not is_notified:
+            self._notifier.notify(told)
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         self._listener.start()
@@ -52,15 +60,24 @@ class PostgresqlChannel:
 
 
 class Notifier:
-    """Sends one notification at a time: what is pushed meanwhile shares the next one, per queue.
+    """Lets a push after a pause carry its notification itself, so that idle workers hear of it with its commit.
 
-    A notification per push would make every commit queue up for a lock of the whole server.
+    A notification per push would make every commit queue up for a lock of the whole server. So those that come
+    without a pause share the next notification, per queue: it is sent on its own, one at a time.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queues: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._last_push = -_QUIET
+
+    def may_carry(self) -> bool:
+        """Whether the push that comes now is to carry its notification."""
+        now = time.monotonic()
+        is_quiet = now - self._last_push >= _QUIET
+        self._last_push = now
+        return is_quiet
 
     def notify(self, queues: Iterable[str]) -> None:
         self._queues.update(queues)
@@ -79,6 +96,7 @@ class Notifier:
             queues, self._queues = self._queues, set()
             try:
                 await self._send(queues)
+                await asyncio.sleep(_PACE)
             except Exception as error:
                 if not isinstance(error, QueueUnavailableError):  # which everybody else meets too, and tells
                     _log.exception("a push is not announced yet, and tried again")
@@ -86,10 +104,7 @@ class Notifier:
                 await asyncio.sleep(backoff.next())
 
     async def _send(self, queues: set[str]) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            await connection.exec_driver_sql(_NOTIFY, (_CHANNEL, list(queues)))
-
-        await self._database.write(work, single=True)
+        await self._database.write(partial(notify, queues=queues), single=True)
 
 
 class Listener:
@@ -128,7 +143,7 @@ class Listener:
             await outer.run_sync(lambda inner: inner.detach())  # its place in the pool is for others
             try:
                 async with asyncio.timeout(_CHECK):
-                    await connection.add_listener(_CHANNEL, self._heard)
+                    await connection.add_listener(CHANNEL, self._heard)
                 self._listens(backoff)
                 await self._until_lost(connection)
             finally:

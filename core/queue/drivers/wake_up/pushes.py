@@ -12,8 +12,14 @@ from core.queue.driver import WakeUp
 class Channel(Protocol):
     """How processes that share a store tell each other of a push."""
 
-    def announce(self, queues: Iterable[str]) -> None:
-        """Something was pushed and is stored: tell the waiting of every process. Returns at once."""
+    def may_carry(self) -> bool:
+        """Whether the push that comes now is to tell the other processes itself, within its own write."""
+
+    def announce(self, queues: Iterable[str], *, is_notified: bool = False) -> None:
+        """Something was pushed and is stored: tell the waiting of every process. Returns at once.
+
+        `is_notified` says that the push has told the other processes.
+        """
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
         """A wake-up for these queues."""

@@ -28,7 +28,10 @@ class SqliteChannel:
         self._path = database.url.path
         self._pushes = Pushes()
 
-    def announce(self, queues: Iterable[str]) -> None:
+    def may_carry(self) -> bool:
+        return False
+
+    def announce(self, queues: Iterable[str], *, is_notified: bool = False) -> None:
         self._pushes.tell(queues)
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
