@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from core.clock import Clock, SystemClock
 from core.errors import DispatchError, NotRunningError, PayloadTooLargeError, SettingError
 from core.job import Job, job_name
 from core.observability.events import Events, JobsDispatched
+from core.queue.bulk import BulkDispatch
 from core.queue.driver import Driver
 from core.queue.envelope import write_envelope
-from core.queue.group_commit import GroupCommit, chunks
+from core.queue.group_commit import GroupCommit
 from core.queue.job_id import new_job_id
 from core.queue.queue_name import QUEUE_NAME_RULE, is_queue_name
 from core.queue.state import NewJob, QueueStats
@@ -69,31 +69,14 @@ class QueueManager:
         return await self.push(job, queue=queue, delay=delay)
 
     async def bulk(self, jobs: Sequence[Job], *, queue: str | None = None, delay: float | timedelta = 0) -> list[str]:
-        """Store many jobs, one write per chunk; returns their ids in order.
+        """Store many jobs, a thousand at a time; returns their ids in order.
 
-        All of them are checked before the first is stored. Where the store refuses a chunk or is gone, those of the
-        chunks before are stored and have their `job_id`; a note on the error says how many.
+        A thousand are checked before the first of them is stored. Where one cannot be, or the store refuses some or
+        is gone, those before them are stored and have their `job_id`; a note on the error says how many.
         """
-        seconds, jobs, stored = _seconds(delay), list(jobs), 0
-        prepared = [self._prepare(job, queue, seconds) for job in jobs]
-        try:
-            for chunk in chunks(prepared, _size):
-                await self.driver().push(chunk)
-                for job, new in zip(jobs[stored : stored + len(chunk)], chunk, strict=True):
-                    job.job_id = new.job_id
-                stored += len(chunk)
-                self._tell(chunk)
-        except Exception as error:
-            error.add_note(
-                f"Of the {len(prepared)} jobs given to bulk(), the first {stored} are stored, and have a job_id; "
-                "the store did not confirm the others."
-            )
-            raise
-        return [new.job_id for new in prepared]
-
-    def _tell(self, stored: Sequence[NewJob]) -> None:
-        for name, count in Counter([new.queue for new in stored]).items():
-            self._events.emit(JobsDispatched(name, count))
+        seconds = _seconds(delay)
+        bulk = BulkDispatch(lambda job: self._prepare(job, queue, seconds), self.driver().push, self._events)
+        return await bulk.run(list(jobs))
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,10 +194,6 @@ def current() -> QueueManager:
             "workers, wrap your code in `async with Application():` (core.application)."
         )
     return _open[-1]
-
-
-def _size(new: NewJob) -> int:
-    return len(new.payload)
 
 
 def _seconds(delay: float | timedelta) -> float:

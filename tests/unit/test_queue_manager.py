@@ -302,6 +302,42 @@ async def test_bulk_stores_nothing_when_one_job_cannot_be(manager: QueueManager,
     assert driver.pushes == []
 
 
+async def test_bulk_stores_the_chunks_before_that_of_a_job_that_cannot_be(
+    manager: QueueManager, driver: CountingDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "CHUNK_JOBS", 40)
+    jobs = [*(SendEmail() for _ in range(90)), unfit(), SendEmail()]
+    with pytest.raises(DispatchError) as caught:
+        await queue.bulk(jobs)
+    assert [len(push) for push in driver.pushes] == [40, 40]
+    assert [hasattr(job, "job_id") for job in jobs] == [True] * 80 + [False] * 12
+    assert caught.value.__notes__[0].startswith("Of the 92 jobs given to bulk(), the first 80 are stored")
+
+
+async def test_bulk_prepares_the_next_jobs_while_the_store_writes(
+    driver: CountingDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "CHUNK_JOBS", 40)
+    order, are_prepared = list[str](), asyncio.Event()
+
+    async def push(jobs: Sequence[NewJob]) -> None:
+        order.append("writes")
+        await are_prepared.wait()
+        order.append("has written")
+
+    class Telling(SendEmail):
+        @property
+        def queue(self) -> str:  # type: ignore[override]
+            order.append("prepares")
+            if order.count("prepares") == 80:
+                are_prepared.set()
+            return "emails"
+
+    monkeypatch.setattr(driver, "push", push)
+    await manager_of(driver).bulk([Telling() for _ in range(80)])
+    assert order == [*["prepares"] * 40, "writes", *["prepares"] * 40, "has written", "writes", "has written"]
+
+
 @pytest.mark.parametrize(("chunks", "stored"), [(0, 0), (2, 80)])
 async def test_bulk_cut_short_tells_of_what_is_stored(
     driver: CountingDriver, monkeypatch: pytest.MonkeyPatch, chunks: int, stored: int

@@ -1,0 +1,74 @@
+"""Bulk dispatch: while the store writes some jobs, the next are prepared. That takes as long as to write them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from core.job import Job
+from core.observability.events import Events, JobsDispatched
+from core.queue import group_commit
+from core.queue.state import NewJob
+from core.tasks import start_task
+
+_SLICE = 100
+"""Jobs that are prepared in one go; then others, and the write among them, have their turn."""
+
+
+class BulkDispatch:
+    """Stores jobs in their order, chunk by chunk. `prepare` checks a job, and raises where it cannot be stored."""
+
+    def __init__(
+        self, prepare: Callable[[Job], NewJob], push: Callable[[Sequence[NewJob]], Awaitable[None]], events: Events
+    ) -> None:
+        self._prepare = prepare
+        self._push = push
+        self._events = events
+        self._stored: list[str] = []
+
+    async def run(self, jobs: Sequence[Job]) -> list[str]:
+        """The ids of the jobs. What is raised has a note of how many are stored."""
+        try:
+            await self._store(jobs)
+        except Exception as error:
+            error.add_note(
+                f"Of the {len(jobs)} jobs given to bulk(), the first {len(self._stored)} are stored, and have a "
+                "job_id; the store did not confirm the others."
+            )
+            raise
+        return self._stored
+
+    async def _store(self, jobs: Sequence[Job]) -> None:
+        writing: asyncio.Task[None] | None = None
+        for start in range(0, len(jobs), group_commit.CHUNK_JOBS):
+            part = jobs[start : start + group_commit.CHUNK_JOBS]
+            try:
+                prepared = await self._prepared(part)
+            finally:  # also where one of these cannot be stored: those before them are
+                if writing is not None:
+                    await writing
+            writing = start_task(self._write(part, prepared), "bulk-dispatch")
+        if writing is not None:
+            await writing
+
+    async def _prepared(self, jobs: Sequence[Job]) -> list[NewJob]:
+        prepared: list[NewJob] = []
+        for start in range(0, len(jobs), _SLICE):
+            await asyncio.sleep(0)
+            prepared += map(self._prepare, jobs[start : start + _SLICE])
+        return prepared
+
+    async def _write(self, jobs: Iterable[Job], prepared: Sequence[NewJob]) -> None:
+        rest = iter(jobs)
+        for chunk in group_commit.chunks(prepared, _size):
+            await self._push(chunk)
+            for new, job in zip(chunk, rest, strict=False):  # the chunk first: it must not swallow a job
+                job.job_id = new.job_id
+                self._stored.append(new.job_id)
+            for name, count in Counter([new.queue for new in chunk]).items():
+                self._events.emit(JobsDispatched(name, count))
+
+
+def _size(new: NewJob) -> int:
+    return len(new.payload)
