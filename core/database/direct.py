@@ -39,6 +39,6 @@ def _explain(connection: Connection, error: BaseException) -> None:
     try:
         if isinstance(error, Exception):
             adapted._handle_exception(error)  # noqa: SLF001
-    except Exception as translated:
-        error = translated
-    connection._handle_dbapi_exception(error, None, None, None, None)  # noqa: SLF001
+        raise error
+    except BaseException as translated:  # as it is, where the library does not know it
+        connection._handle_dbapi_exception(translated, None, None, None, None)  # noqa: SLF001

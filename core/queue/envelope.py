@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -51,7 +52,8 @@ _name_decoder = msgspec.json.Decoder(_Name)
 def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
     """A job as a payload. Raises DispatchError where something of it cannot be stored."""
     data = msgspec.Raw(encode_data(job))
-    envelope = Envelope(VERSION, job_id, _dispatchable_name(type(job)), queue, now, data)
+    name = _dispatchable_name(type(job))  # type: ignore[arg-type]  # mypy takes the class for one of its jobs
+    envelope = Envelope(VERSION, job_id, name, queue, now, data)
     own = vars(job)
     if not _OPTIONS.isdisjoint(own):
         envelope.options = {name: _checked_option(job, name, own[name]) for name in OPTIONS if name in own}
@@ -101,6 +103,7 @@ def _check_version(version: int) -> None:
         )
 
 
+@cache
 def _dispatchable_name(cls: type[Job]) -> str:
     if cls.__module__ == "__main__":
         raise DispatchError(

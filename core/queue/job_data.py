@@ -55,8 +55,9 @@ class _Codec:
     decoder: msgspec.json.Decoder[Any]
     expected: dict[str, frozenset[type]] | None
     """Where each field is a number, text or the like: the types that its value may have."""
-    seen: set[tuple[type, ...]]
-    """Types of values that were found to be as expected, in the order of the fields."""
+    plain: dict[tuple[type, ...], bool]
+    """Types of values, in the order of the fields, that need no other check, which takes longer than all the rest;
+    and whether one of them is a float, which may be infinite."""
 
     def encode(self, job: Job) -> bytes:
         own = vars(job)
@@ -64,19 +65,18 @@ class _Codec:
             if extra := own.keys() - self.names:
                 _refuse_undeclared(extra)
             own = {name: getattr(job, name) for name in self.names}
-        if self._is_as_expected(own) and b"null" not in (data := _encode(own)):
-            return data
-        return self._encode_checked(dict(own))  # a null may stand for an infinite number
+        types = tuple(map(type, own.values()))
+        if types not in self.plain and not self._learn(types):
+            return self._encode_checked(dict(own))
+        data = _encode(own)
+        return self._encode_checked(dict(own)) if self.plain[types] and b"null" in data else data
 
-    def _is_as_expected(self, values: dict[str, Any]) -> bool:
-        """Whether the values need no other check, which takes longer than all the rest: most need none."""
-        types = tuple(map(type, values.values()))
-        if types in self.seen:
-            return True
+    def _learn(self, types: tuple[type, ...]) -> bool:
+        """Whether values of these types are as expected."""
         expected = self.expected
-        if expected is None or not all(kind in expected[name] for name, kind in zip(values, types, strict=True)):
+        if expected is None or not all(kind in expected[name] for name, kind in zip(self.names, types, strict=True)):
             return False
-        self.seen.add(types)
+        self.plain[types] = float in types
         return True
 
     def _encode_checked(self, values: dict[str, Any]) -> bytes:
@@ -102,9 +102,10 @@ class _Codec:
 
 
 def _codec(cls: type[Job]) -> _Codec | None:
-    if cls not in _codecs:
-        _codecs[cls] = _make_codec(cls)
-    return _codecs[cls]
+    try:
+        return _codecs[cls]
+    except KeyError:
+        return _codecs.setdefault(cls, _make_codec(cls))
 
 
 _codecs: dict[type[Job], _Codec | None] = {}
@@ -118,7 +119,7 @@ def _make_codec(cls: type[Job]) -> _Codec | None:
     open_types = {info.name: info.type for info in infos if _leaves_open(msgspec.inspect.type_info(info.type))}
     wire = msgspec.defstruct(cls.__name__, [_wire_field(info, open_types) for info in infos], kw_only=True)
     decoder = msgspec.json.Decoder(wire, dec_hook=_read_foreign)
-    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder, _expected(infos), set())
+    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder, _expected(infos), {})
 
 
 _PLAIN = (

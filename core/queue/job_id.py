@@ -12,7 +12,7 @@ _VARIANT = 0b10 << 62
 _RANDOM_A = 0xFFF << 62  # where the random bits stand before version and variant are put between them
 _RANDOM_B = (1 << 62) - 1
 _RANDOM_BITS = 74
-_TAIL_DIGITS, _TAIL_BITS = 12, 48  # the last group
+_TAIL_BYTES, _TAIL_BITS = 6, 48  # the last group
 
 
 class JobIds:
@@ -39,13 +39,13 @@ class JobIds:
                 self._tail += 1 + self._random(32)
                 if self._tail >> _TAIL_BITS:
                     self._set((self._front << _TAIL_BITS) + self._tail)
-            return f"{self._head}{self._tail:012x}"
+            return self._head + self._tail.to_bytes(_TAIL_BYTES, "big").hex()
 
     def _set(self, number: int) -> None:
         """Go on from here. What the ids of one millisecond have in common is kept as text."""
         self._milliseconds = number >> _RANDOM_BITS
         self._front, self._tail = number >> _TAIL_BITS, number & (1 << _TAIL_BITS) - 1
-        self._head = _text(number)[:-_TAIL_DIGITS]
+        self._head = _text(number)[: -2 * _TAIL_BYTES]
 
     def _seed(self) -> None:
         self._random = random.Random(os.urandom(32)).getrandbits

@@ -229,7 +229,9 @@ def test_the_class_of_a_payload_is_told_where_it_can_be(payload: bytes, name: st
     assert job_of(payload) == name
 
 
-def test_a_job_that_the_started_program_defines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SendEmail, "__module__", "__main__")
-    with pytest.raises(DispatchError, match=r"SendEmail is defined in the program that was started.*move it"):
-        written()
+def test_a_job_that_the_started_program_defines_is_refused() -> None:
+    class Local(Job):
+        __module__ = "__main__"
+
+    with pytest.raises(DispatchError, match=r"Local is defined in the program that was started.*move it"):
+        written(Local())

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,12 +24,19 @@ from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 
 _FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
-# ? job id, queue, payload, moment when it is due, moment now.
-PUSH = """
+# For each job: ? job id, queue, payload, moment when it is due, moment now.
+_PUSH = """
 INSERT INTO jobs (job_id, queue, payload, attempts, available_at, dispatched_at)
-VALUES (?, ?, ?, 0, ?, ?)
+VALUES %s
 ON CONFLICT (job_id) DO NOTHING
 """
+_JOB = "(?, ?, ?, 0, ?, ?)"
+PUSH = _PUSH % _JOB
+
+_BLOCK = 100
+"""Jobs that one run of a statement stores, where there are so many. For each, the thread gives up the interpreter, and
+then has to wait for it while another thread is at work: that takes longer than to store a job."""
+PUSH_BLOCK = _PUSH % ", ".join([_JOB] * _BLOCK)
 
 # ? token, moment when the lease ends, queue, now, limit.
 # Returns available_at, id, job id, payload and attempts, in no order.
@@ -201,8 +209,11 @@ def _run(connection: sqlite3.Connection, statement: str, parameters: Sequence[An
 
 
 def _push(connection: sqlite3.Connection, new: Sequence[Sequence[Any]]) -> None:
-    with connection, closing(connection.executemany(PUSH, new)):
-        pass
+    whole = len(new) - len(new) % _BLOCK
+    with connection, closing(connection.cursor()) as cursor:
+        for start in range(0, whole, _BLOCK):
+            cursor.execute(PUSH_BLOCK, list(chain.from_iterable(new[start : start + _BLOCK])))
+        cursor.executemany(PUSH, new[whole:])
 
 
 def moment(delay: float = 0.0) -> str:
