@@ -58,6 +58,13 @@ class Postgres(PostgresProcess):
         super().prepare()
 
 
+class Mysql(MysqlProcess):
+    """With room for a table of a million jobs, as PostgreSQL has it in the system's cache."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--innodb-buffer-pool-size=1G"]
+
+
 class Servers:
     """Each is started when it is first wanted."""
 
@@ -86,7 +93,7 @@ class Servers:
     def mysql(self) -> MysqlDatabases:
         if not MysqlProcess.program:
             raise StoreMissing("neither mariadbd nor mysqld is on PATH")
-        return MysqlDatabases(self._start(MysqlProcess()).url)
+        return MysqlDatabases(self._start(Mysql()).url)
 
     @contextmanager
     def store(self, kind: str, directory: Path) -> Iterator[str]:

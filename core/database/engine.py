@@ -198,12 +198,12 @@ class Database:
             raise TimeoutError(f"no answer within {seconds:g} s") from error
 
     async def _read(self, work: Work[Answer]) -> Answer:
-        async with self._connection() as connection:
+        async with self._connection(self._autocommit if self.dialect == "postgresql" else self.engine) as connection:
             return await work(connection)
 
     async def _write(self, work: Work[Answer], single: bool) -> Answer:
         if single and self.dialect != "mysql":
-            async with self._turn, self._connection() as connection:
+            async with self._turn, self._connection(self.engine) as connection:
                 answer = await work(connection)
                 if connection.in_transaction():  # it went through SQLAlchemy
                     await connection.commit()
@@ -212,9 +212,8 @@ class Database:
             return await work(connection)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         """Closed without the task that SQLAlchemy takes for it, lest it be cut short, where it asks nothing."""
-        engine = self._autocommit if self.dialect == "postgresql" else self.engine
         connection = await engine.connect()
         try:
             yield connection
