@@ -23,6 +23,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from core.errors import UnavailableError
 
@@ -52,6 +53,8 @@ def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> Red
         # and on Python 3.11 it swallows cancellations. Keepalive finds out a peer that is gone.
         "socket_timeout": None,
         "socket_keepalive": True,
+        # With these, a pooled connection is not looked at before it is used, and may have been closed.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "retry": Retry(NoBackoff(), 0),
         "max_connections": settings.max_connections,
         "timeout": POOL_TIMEOUT,
@@ -70,6 +73,8 @@ _REFUSAL = re.compile(
     r"(?:^|: -)(?:OOM|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOPERM|MISCONF|NOREPLICAS|BUSY|LOADING) "
 )
 """Refusals without a class of their own; or, of Redis 6, inside the error of a script."""
+_READ_ONLY = re.compile(r": -READONLY ")
+"""The refusal of a replica, inside the error of a script."""
 
 
 _REMEDY = "Start it, or correct REDIS_URL (or REDIS_HOST and REDIS_PORT)."
@@ -100,6 +105,13 @@ def raise_explained(
     if _is_refusal(error):
         raise unavailable(f"Redis at {_address(client)} serves nobody for now: {error}") from error
     raise error
+
+
+def is_read_only(reply: object) -> bool:
+    """Whether a reply is the refusal of a server that was the master, and is a replica now."""
+    if isinstance(reply, ReadOnlyError):
+        return True
+    return isinstance(reply, ResponseError) and _READ_ONLY.search(str(reply)) is not None
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from config.redis import RedisSettings
 from core.queue.drivers.pipelined_connection import PipelinedConnection
+from core.redis_client import new_redis
 from tests.contract.relay import relay_to
 from tests.servers.redis import ValkeyProcess
 
-LONG, SHORT = 30.0, 0.2
+LONG, SHORT = 30.0, 2.0
 
 
 @asynccontextmanager
@@ -100,6 +104,38 @@ async def test_a_connection_that_was_lost_is_made_anew_for_the_next_caller(redis
         assert await connection.ask("ECHO", "again") == b"again"
 
 
+async def test_a_connection_that_was_lost_while_the_loop_stood_still_is_not_used(redis_url: str) -> None:
+    async with connected_to(redis_url) as connection:
+        own_id = await connection.ask("CLIENT", "ID")
+        assert connection._replies is not None
+        connection._replies._heard -= 60
+        with BlockingRedis.from_url(redis_url) as blocking:  # no turn of the loop sees the end of it
+            blocking.client_kill_filter(_id=str(own_id))
+            while any(int(each["id"]) == own_id for each in blocking.client_list()):
+                pass
+        assert await connection.ask("CLIENT", "ID") != own_id
+
+
+async def test_a_pooled_connection_that_the_server_has_closed_is_not_used(redis_url: str) -> None:
+    async with new_redis(RedisSettings.model_validate({"url": redis_url})) as client:
+        own_id = await client.client_id()
+        with BlockingRedis.from_url(redis_url) as blocking:
+            blocking.client_kill_filter(_id=str(own_id))
+        await asyncio.sleep(0.01)  # the loop sees that it is closed; the pool has not looked
+        connection = PipelinedConnection(client, LONG)
+        assert await connection.ask("CLIENT", "ID") != own_id
+        await connection.close()
+
+
+@pytest.mark.parametrize("word", ["\udcff", None], ids=["lone surrogate", "None"])
+async def test_a_command_that_cannot_be_written_shifts_no_answer(redis_url: str, word: Any) -> None:
+    async with connected_to(redis_url) as connection:
+        assert await connection.ask("PING") == b"PONG"
+        with pytest.raises((UnicodeEncodeError, TypeError)):
+            await connection.ask("ECHO", word)
+        assert await connection.ask("ECHO", "mine") == b"mine"
+
+
 async def test_a_server_that_came_back_is_found_again(restartable_redis: ValkeyProcess) -> None:
     async with connected_to(restartable_redis.url) as connection:
         assert await connection.ask("PING") == b"PONG"
@@ -136,17 +172,25 @@ async def test_a_server_that_does_not_greet_is_given_up_by_all_who_wait_for_it_a
         assert tried < 3
 
 
-async def test_one_that_is_no_master_any_longer_is_left() -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write\r\n",
+    ],
+    ids=["of a command", "of a script, Redis 6"],
+)
+async def test_one_that_is_no_master_any_longer_is_left(refusal: bytes) -> None:
     """A client of Sentinel then asks anew where the master is."""
     connections = 0
 
     def answers(word: bytes) -> bytes:
         nonlocal connections
         connections += word == b"SET"
-        return b"-READONLY You can't write against a read only replica.\r\n" if connections == 1 else b"+OK\r\n"
+        return refusal if connections == 1 else b"+OK\r\n"
 
     async with server_that(answers) as url, connected_to(url) as connection:
-        with pytest.raises(ReadOnlyError):
+        with pytest.raises(ResponseError):
             await connection.ask("SET", "a", "b")
         lost = connection._replies
         assert await connection.ask("SET", "a", "b") == b"OK"

@@ -17,12 +17,16 @@ from redis._parsers import BaseParser
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, ReadOnlyError
+from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from core.redis_client import is_read_only
 
 Command: TypeAlias = Sequence[str | bytes | int]
 
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # declared for one word only
+_QUIET = 1.0
+"""Seconds."""
 _MORE = object()
 """What the parser returns where a reply is not complete yet."""
 
@@ -57,6 +61,10 @@ class PipelinedConnection:
 
     async def _open(self) -> _Replies:
         replies = self._replies
+        if replies is not None and replies.is_quiet:
+            # Its end may have come unseen: the loop stands still between the jobs of a child process.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         if replies is not None and not replies.is_lost:
             return replies
         try:
@@ -97,8 +105,14 @@ class _Replies(asyncio.Protocol):
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing was heard for a while, and nothing is waited for."""
+        return not self._waiting and self._loop.time() - self._heard > _QUIET
+
     def to(self, command: Command) -> asyncio.Future[Any]:
         """The reply to a command that is written now; an error is returned and not raised."""
+        packed = _pack(tuple(command))  # first, as it may raise
         reply = self._loop.create_future()
         if self.is_lost:
             reply.set_result(RedisConnectionError("the connection was lost"))
@@ -106,7 +120,7 @@ class _Replies(asyncio.Protocol):
         if not self._waiting:
             self._heard = self._loop.time()
         self._waiting.append(reply)
-        self._transport.write(_pack(tuple(command)))
+        self._transport.write(packed)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._look)
         return reply
@@ -126,12 +140,15 @@ class _Replies(asyncio.Protocol):
         asked = self._waiting.popleft()
         if not asked.done():  # done where its caller was cancelled
             asked.set_result(reply)
-        if isinstance(reply, ReadOnlyError):  # it was the master; a new connection finds the one that is now
+        if is_read_only(reply):  # it was the master; a new connection finds the one that is now
             self._lose(RedisConnectionError("the server is no master any longer"))
+
+    def eof_received(self) -> None:
+        self._lose(RedisConnectionError("the connection was closed by the server"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)  # who closes the connection waits for its word
-        self._lose(RedisConnectionError(f"the connection was closed{f': {exc}' if exc else ' by the server'}"))
+        self._lose(RedisConnectionError(f"the connection was closed{f': {exc}' if exc else ''}"))
 
     def pause_writing(self) -> None:
         """Each caller waits for an answer, and so none writes on and on."""
