@@ -55,7 +55,7 @@ PLANS = {
         "ANALYZE jobs",
         "EXPLAIN",
         {
-            "fetch": (postgresql.FETCH, ("q", 10, "t", 60.0)),
+            "fetch": (postgresql.FETCH, ("q", 10, "t", 60.0, None)),
             "remove": (postgresql.REMOVE, IDS),
             "retry": (postgresql.RETRY, (*IDS, [1.0, 1.0])),
             "release": (postgresql.RELEASE, IDS),
@@ -71,7 +71,7 @@ PLANS = {
         "ANALYZE TABLE jobs",
         "EXPLAIN",
         {
-            "fetch": (mysql.NEXT, ("q", 10)),
+            "fetch": (mysql.NEXT, ("q", "1970-01-01", 10)),
             "take": (mysql.TAKE.format(ids="%s, %s"), ("t", 1, 1, 2)),
             "held": (mysql.HELD.format(ids="%s, %s"), tuple(IDS[0])),
             "remove": (mysql.REMOVE.format(ids="%s, %s", count=2), (1, 2)),

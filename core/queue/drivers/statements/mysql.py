@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.database.columns import payload_to_text, text_to_payload
 from core.database.packet import ALWAYS_FITS, escaped_size, packet_room
 from core.errors import PayloadTooLargeError
+from core.queue.drivers.statements.floors import Floors
 from core.queue.drivers.statements.rows import first_column, rows
 from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 
@@ -29,10 +30,11 @@ ON DUPLICATE KEY UPDATE job_id = VALUES(job_id)
 """
 PUSH_ROW = "(%s, %s, %s, 0, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, UTC_TIMESTAMP(6))"
 
-# Queue, limit. Returns id, job id, payload and attempts so far, in order; the rows are locked.
+# Queue, moment before which it does not look, limit. Returns available_at, id, job id, payload and attempts so far,
+# in order; the rows are locked.
 NEXT = """
-SELECT id, job_id, payload, attempts FROM jobs FORCE INDEX (ix_jobs_next)
- WHERE queue = %s AND lease_expires_at IS NULL AND available_at <= UTC_TIMESTAMP(6)
+SELECT available_at, id, job_id, payload, attempts FROM jobs FORCE INDEX (ix_jobs_next)
+ WHERE queue = %s AND lease_expires_at IS NULL AND available_at BETWEEN %s AND UTC_TIMESTAMP(6)
  ORDER BY available_at, id
  LIMIT %s FOR UPDATE SKIP LOCKED
 """
@@ -123,9 +125,15 @@ SELECT COUNT(IF(NOT leased AND due, 1, NULL)),
 NEXT_QUEUE = "SELECT queue FROM jobs FORCE INDEX (ix_jobs_next) WHERE queue > %s ORDER BY queue LIMIT 1"
 
 
+_LONG_AGO = "1970-01-01 00:00:00"
+
+
 class MysqlStatements:
     single = False
     chunk_bytes = ALWAYS_FITS
+
+    def __init__(self) -> None:
+        self._floors = Floors()
 
     async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
         new = [_columns(job) for job in jobs]
@@ -137,11 +145,14 @@ class MysqlStatements:
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
-        available = await rows(connection, NEXT, queue, limit)
-        await _change(connection, TAKE, [row[0] for row in available], token, _microseconds(lease))
+        async def take(floor: Any, count: int) -> Sequence[Any]:
+            available = await rows(connection, NEXT, queue, floor or _LONG_AGO, count)
+            await _change(connection, TAKE, [row[1] for row in available], token, _microseconds(lease))
+            return available
+
         return [
             FetchedJob(job_id, queue, text_to_payload(payload), attempts + 1, token)
-            for _, job_id, payload, attempts in available
+            for _, _, job_id, payload, attempts in await self._floors.fetch(queue, limit, take)
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
@@ -159,6 +170,8 @@ class MysqlStatements:
     async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         held = await _lock_held(connection, leases)
         await _change(connection, RELEASE, list(held.values()))
+        for lease in held:
+            self._floors.forget(lease.queue)
         return _job_ids(held)
 
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
@@ -167,6 +180,7 @@ class MysqlStatements:
         return _job_ids(held)
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+        self._floors.forget(queue)
         lost = await first_column(connection, LOST, queue, limit)
         await _change(connection, RESCUE, lost)
         return len(lost)

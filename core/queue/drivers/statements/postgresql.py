@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.columns import payload_to_text, text_to_payload
 from core.database.direct import call, is_direct
+from core.queue.drivers.statements.floors import Floors
 from core.queue.drivers.statements.rows import rows
 from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 
@@ -46,13 +47,15 @@ _CONTROLS = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _COPY_FROM = 32
 """Jobs from which on COPY is quicker: it takes two round trips more."""
 
-# $1 queue, $2 limit, $3 token, $4 lease in seconds. Returns job id, payload and attempts, in order.
+# $1 queue, $2 limit, $3 token, $4 lease in seconds, $5 moment before which it does not look, or NULL.
+# Returns available_at, job id, payload and attempts, in order.
 # Each row goes to one fetcher: the lock is taken, and its conditions looked at again, before it is updated.
 # The order names lease_expires_at, always NULL here, since that is how the planner sees that the index fits.
 FETCH = """
 WITH next AS (
     SELECT id FROM jobs
      WHERE queue = $1 AND lease_expires_at IS NULL AND available_at <= statement_timestamp()
+       AND available_at >= coalesce($5::timestamptz, '-infinity')
      ORDER BY lease_expires_at, available_at, id
      LIMIT $2 FOR UPDATE SKIP LOCKED
 ), taken AS (
@@ -62,7 +65,7 @@ WITH next AS (
      WHERE id = ANY (ARRAY(SELECT id FROM next))
     RETURNING id, available_at, job_id, payload, attempts
 )
-SELECT job_id, payload, attempts FROM taken ORDER BY available_at, id
+SELECT available_at, job_id, payload, attempts FROM taken ORDER BY available_at, id
 """
 
 # $1 job ids, $2 tokens. Returns the job ids whose token was current.
@@ -158,6 +161,9 @@ class PostgresqlStatements:
     single = True
     chunk_bytes = 8 * 1024 * 1024
 
+    def __init__(self) -> None:
+        self._floors = Floors()
+
     async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
         if len(jobs) >= _COPY_FROM and is_direct(connection) and await _copy(connection, jobs):
             if tell:
@@ -169,9 +175,12 @@ class PostgresqlStatements:
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
-        taken = await _rows(connection, FETCH, queue, limit, token, float(lease))
+        async def take(floor: Any, count: int) -> Sequence[Any]:
+            return await _rows(connection, FETCH, queue, count, token, float(lease), floor)
+
         return [
-            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token) for job_id, payload, attempts in taken
+            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token)
+            for _, job_id, payload, attempts in await self._floors.fetch(queue, limit, take)
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
@@ -183,12 +192,16 @@ class PostgresqlStatements:
         return set(await _first_column(connection, RETRY, *columns, delays))
 
     async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await _first_column(connection, RELEASE, *_columns(leases)))
+        released = set(await _first_column(connection, RELEASE, *_columns(leases)))
+        for queue in {lease.queue for lease in leases}:
+            self._floors.forget(queue)
+        return released
 
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
         return set(await _first_column(connection, RENEW, *_columns(leases), float(lease)))
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+        self._floors.forget(queue)
         return len(await _rows(connection, RESCUE, queue, limit))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
