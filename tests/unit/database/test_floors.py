@@ -78,9 +78,9 @@ async def test_a_fetch_that_fails_moves_nothing() -> None:
     await table.fetch(2)
 
     async def fail(floor: Any, limit: int) -> Sequence[Any]:
-        raise OSError
+        raise LookupError("no table")
 
-    with pytest.raises(OSError):
+    with pytest.raises(LookupError, match="no table"):
         await table.floors.fetch("q", 2, fail)
     await table.fetch(2)
     assert table.looked == [None, 10]
