@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import BARS
@@ -40,21 +41,35 @@ class Report:
         yield "own, with fresh stores. Every job is counted: a run in which one did not run, ran twice, or was left in"
         yield "the store is a failure. The clock runs from the first job's start to the last's, or over all dispatches"
         yield "after a first hundred. Redis and PostgreSQL run without fsync, mosquitto without limits on its queues."
-        yield "Peers that are not at least once do not count where a bar speaks of the best. Where a bar is missed, a"
-        yield "note under its row says why."
+        yield "Peers that are not at least once do not count where a bar speaks of the best."
+        if self._missed() and not self._unexplained():
+            yield "Where a bar is missed, a note under its row says why."
         yield ""
         yield f"![Jobs a second, RouteMQ and its peers]({CHART})"
         yield ""
 
     def _bars(self) -> Iterator[str]:
-        medians = Medians(self.results)
-        measured = [bar for bar in BARS if bar.row in self.results]
         yield "## The bars"
         yield ""
         yield from table(
             ["what", "bar", "hoped for", "measured", "", "command"],
-            [self._bar(bar, bar.value(medians)) for bar in measured],
+            [self._bar(bar, value) for bar, value in self._measured()],
         )
+        if unexplained := self._unexplained():
+            yield f"Missed, and no note yet: {', '.join(unexplained)}."
+            yield ""
+
+    def _measured(self) -> list[tuple[Bar, float | None]]:
+        medians = Medians(self.results)
+        return [(bar, bar.value(medians)) for bar in BARS if bar.row in self.results]
+
+    def _missed(self) -> list[str]:
+        """The rows that miss a bar."""
+        missed = [bar.row for bar, value in self._measured() if value is not None and not bar.met(value)]
+        return list(dict.fromkeys(missed))
+
+    def _unexplained(self) -> list[str]:
+        return [row for row in self._missed() if not _note(row).exists()]
 
     def _bar(self, bar: Bar, value: float | None) -> list[str]:
         verdict = "not measured" if value is None else "met" if bar.met(value) else "**missed**"
@@ -76,7 +91,6 @@ class Report:
         yield f"Load average before each round: {', '.join(f'{load:.2f}' for load in self.loads)}."
 
     def _data(self) -> dict[str, Any]:
-        medians = Medians(self.results)
         return {
             "machine": self.machine,
             "rounds": self.rounds,
@@ -91,15 +105,17 @@ class Report:
                     "value": value,
                     "met": None if value is None else bar.met(value),
                 }
-                for bar in BARS
-                if bar.row in self.results
-                for value in [bar.value(medians)]
+                for bar, value in self._measured()
             ],
         }
 
 
+def _note(row: str) -> Path:
+    return NOTES / f"{row}.md"
+
+
 def _notes(row: Row) -> Iterator[str]:
-    file = NOTES / f"{row.name}.md"
+    file = _note(row.name)
     if file.exists():
         yield file.read_text().strip()
         yield ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from core.queue.driver import FailureStore
@@ -14,10 +13,13 @@ class LateFailureStore:
 
     def __init__(self, make: Callable[[], FailureStore]) -> None:
         self._make = make
-
-    @cached_property
-    def _store(self) -> FailureStore:
-        return self._make()
+        self._made: FailureStore | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self._store(), name)
+
+    def _store(self) -> FailureStore:
+        """A method: were it a property, an AttributeError within `make` would lead back to __getattr__, for ever."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made

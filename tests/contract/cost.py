@@ -46,7 +46,11 @@ async def sql_statements(driver: Driver) -> AsyncIterator[Counter[str]]:
 
     async def fetch(connection: asyncpg.Connection, statement: str, *parameters: Any) -> Any:
         count(None, None, statement)
-        return await directly(connection, statement, *parameters)
+        return await fetch_directly(connection, statement, *parameters)
+
+    async def copy(connection: asyncpg.Connection, table: str, **options: Any) -> Any:
+        count(None, None, f"COPY {table}")
+        return await copy_directly(connection, table, **options)
 
     def run(connection: sqlite3.Connection, statement: str, parameters: Any) -> Any:
         count(None, None, statement)
@@ -56,11 +60,13 @@ async def sql_statements(driver: Driver) -> AsyncIterator[Counter[str]]:
         count(None, None, sqlite.PUSH)
         push_directly(connection, new)
 
-    directly, run_directly, push_directly = asyncpg.Connection.fetch, sqlite._run, sqlite._push
+    fetch_directly, copy_directly = asyncpg.Connection.fetch, asyncpg.Connection.copy_to_table
+    run_directly, push_directly = sqlite._run, sqlite._push
     event.listen(engine, "before_cursor_execute", count)
     try:
         with (
             patch.object(asyncpg.Connection, "fetch", fetch),
+            patch.object(asyncpg.Connection, "copy_to_table", copy),
             patch.object(sqlite, "_run", run),
             patch.object(sqlite, "_push", push),
         ):

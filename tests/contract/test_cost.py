@@ -10,13 +10,18 @@ import pytest
 from core.queue.driver import Driver
 from core.queue.state import Lease, Retry
 from tests.contract.conftest import Place
+from tests.contract.cost import sql_statements
 from tests.contract.jobs import LONG, QUEUE, VERBS, leases, new_jobs, pushed_and_fetched
+
+MANY = 40
+"""Jobs; more than it takes for a driver to write them in another way than a few, where it has one."""
 
 Work = Callable[[Driver, list[Lease]], Awaitable[object]]
 
 FROM_WORKERS: dict[str, Work] = {
     **VERBS,
     "push": lambda driver, _: driver.push(new_jobs(10)),
+    "push many": lambda driver, _: driver.push(new_jobs(MANY)),
     "fetch": lambda driver, _: driver.fetch([QUEUE], 10, LONG),
     "stage": lambda driver, _: driver.stage([QUEUE]),
     "rescue": lambda driver, _: driver.rescue([QUEUE]),
@@ -57,6 +62,15 @@ async def test_pitfall_16_work_per_job_does_not_grow_with_the_number_of_jobs(
     few, many = await _costs(place, driver, FROM_WORKERS[verb], (10, 300))
     assert few.total() > 0
     assert many == few
+
+
+@pytest.mark.parametrize("count", [10, MANY])
+async def test_what_writes_jobs_is_counted(place: Place, driver: Driver, count: int) -> None:
+    if place.cost is not sql_statements:
+        pytest.skip("Redis tells itself what it ran")
+    async with place.cost(driver) as cost:
+        await driver.push(new_jobs(count))
+    assert any("jobs" in statement for statement in cost)
 
 
 @pytest.mark.parametrize("question", FROM_OPERATORS)

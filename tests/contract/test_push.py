@@ -22,6 +22,13 @@ AWKWARD = {
     "nested": [[[[{"": None}]]], True, False],
 }
 
+FRAGMENTS = [
+    *(b"", b"\\", b"\\n", b"\\.", b"\\N", b"\n", b"\r", b"\r\n", b"\t", b"\x00", b"\x0b\x1f"),
+    *(b"'", b'"', b"%s {} :name $1 ?", b"\xff\xfe", b"data:;base64,", b"data:;base64,AA=="),
+    *(character.encode() for character in ("\x85", "\u2028", "\U0001f680")),
+]
+"""What means something to a store, or is no text at all."""
+
 
 async def test_a_pushed_job_comes_back_as_it_was(driver: Driver) -> None:
     job = new_job()
@@ -122,6 +129,16 @@ async def test_awkward_json_comes_back_byte_for_byte(driver: Driver, ascii_only:
     await driver.push([new_job(payload=payload)])
     (fetched,) = await driver.fetch([QUEUE], 1, LONG)
     assert fetched.payload == payload
+
+
+async def test_many_awkward_payloads_in_one_batch_come_back_byte_for_byte(driver: Driver) -> None:
+    """Many jobs may go another way into the store than one, with escapes of its own."""
+    queues = ["*[a-z]?\\", "\\n", "a\tb\r\nc", "'\"`;--%s?$1"]
+    for each in FRAGMENTS:  # a batch for each: one that is refused may be stored whole in another way
+        payloads = [each, b"a" + each + b"b", each * 2] * 4
+        await driver.push([new_job(queue, payload=payload) for payload in payloads for queue in queues])
+        for queue in queues:
+            assert [job.payload for job in await driver.fetch([queue], len(payloads) + 1, LONG)] == payloads
 
 
 @pytest.mark.parametrize(

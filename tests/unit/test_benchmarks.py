@@ -34,7 +34,7 @@ def results() -> Results:
 
 
 def written(results: Results) -> Report:
-    return Report(ROWS, results, {"processor": "fast"}, 3, False, [0.5])
+    return Report([row for row in ROWS if row.name in results], results, {"processor": "fast"}, 3, False, [0.5])
 
 
 def test_every_bar_has_a_value_once_all_rows_are_measured(results: Results) -> None:
@@ -63,18 +63,55 @@ def test_the_report_tells_bars_rows_commands_and_machine(results: Results) -> No
     assert "| processor | fast |" in text
 
 
-def test_what_a_run_cannot_tell_stands_under_its_row(
-    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for notes, empty."""
     monkeypatch.setattr(report, "NOTES", tmp_path)
-    (tmp_path / "worker-redis.md").write_text("Half of the time is Redis'.\n")
+    return tmp_path
+
+
+def test_what_a_run_cannot_tell_stands_under_its_row(results: Results, notes: Path) -> None:
+    (notes / "worker-redis.md").write_text("Half of the time is Redis'.\n")
     text = written(results).markdown()
     section = text.partition("## Worker, no-op jobs, one process: Redis\n")[2].partition("\n## ")[0]
     assert section.endswith("\n\nHalf of the time is Redis'.\n")
 
 
+def test_a_missed_bar_without_a_note_is_named(results: Results, notes: Path) -> None:
+    (notes / "worker-redis.md").write_text("Half of the time is Redis'.")
+    text = written({name: results[name] for name in ("worker-redis", "worker-sqlite", "dispatch-one-redis")}).markdown()
+    assert "\n\nMissed, and no note yet: worker-sqlite.\n\n" in text
+    assert "says why" not in text
+
+
+def test_where_each_missed_bar_has_a_note_the_report_says_so(results: Results, notes: Path) -> None:
+    (notes / "worker-redis.md").write_text("Half of the time is Redis'.")
+    text = written({"worker-redis": results["worker-redis"]}).markdown()
+    assert "Where a bar is missed, a note under its row says why.\n" in text
+    assert "no note yet" not in text
+
+
+@pytest.mark.usefixtures("notes")
+def test_where_no_bar_is_missed_the_report_speaks_of_no_note(results: Results) -> None:
+    text = written({"dispatch-one-redis": results["dispatch-one-redis"]}).markdown()
+    assert "| met |" in text
+    assert "says why" not in text
+    assert "no note yet" not in text
+
+
+def strays() -> set[str]:
+    """The notes that stand under no row."""
+    return {file.name for file in report.NOTES.glob("*")} - {f"{row.name}.md" for row in ROWS}
+
+
 def test_every_note_belongs_to_a_row() -> None:
-    assert {file.stem for file in report.NOTES.glob("*")} <= {row.name for row in ROWS}
+    assert strays() == set()
+
+
+def test_a_note_that_belongs_to_no_row_is_found(notes: Path) -> None:
+    for name in ("worker-redis.md", "worker-reddis.md", "worker-redis.txt"):
+        (notes / name).touch()
+    assert strays() == {"worker-reddis.md", "worker-redis.txt"}
 
 
 def test_a_run_that_failed_is_told_beside_those_that_count(results: Results) -> None:
