@@ -357,7 +357,7 @@ async def test_processes_end_with_their_worker_however_it_ends(plant: Plant, lin
 @pytest.mark.parametrize("plant_settings", [{"processes": 1}])
 async def test_a_time_limit_does_not_touch_what_lies_ahead(plant: Plant, line: Line) -> None:
     endless = work.Endless(line=plant.line)
-    endless.timeout = 1.0
+    endless.timeout = 5.0  # it must have started its grandchild by then
     await plant.dispatch(endless, *(work.Knows(line=plant.line) for _ in range(2)))
     plant.start()
     pid, _ = map(int, (await line.heard()).split())
