@@ -49,8 +49,6 @@ class JobProcess:
         """The first is what it runs, the rest what it has ahead, as far as is known by now."""
         self.given = 0
         """How many jobs it has started, or is to start."""
-        self.taken_back = 0
-        """How many were taken back since its last answer."""
         self.is_doomed = False
         """Whether it is dead, or killed."""
         self.hand_back: Callable[[list[Question]], object] = self.asked.extend
@@ -95,6 +93,11 @@ class JobProcess:
         """How many it has beside the one that it runs."""
         return max(0, len(self.asked) - 1)
 
+    @property
+    def to_skip(self) -> int:
+        """How many were taken back that it has yet to be told of."""
+        return self._wire.to_skip
+
     def give(self, question: Question) -> None:
         """Follow the last by `send`."""
         self.given += 1
@@ -116,7 +119,6 @@ class JobProcess:
         answers = self._wire.receive()
         for answer in answers[: len(self.asked)]:  # a job that got hold of the socket may say more
             self.asked.popleft().end(answer)
-            self.taken_back = 0
         if self._wire.is_cut:
             self._doom()  # where it lives on
         self._time_first()
@@ -126,7 +128,6 @@ class JobProcess:
         """What it has not started, and now never will; the one question that it then may have, it runs."""
         unstarted = [self.asked.pop() for _ in range(self._wire.take_back())]
         self.given -= len(unstarted)
-        self.taken_back += len(unstarted)
         self.read()
         return unstarted[::-1]
 

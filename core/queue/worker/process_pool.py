@@ -31,8 +31,8 @@ _log = logging.getLogger("routemq.queue.worker")
 MOST_AHEAD = 20
 """Jobs that a process has beside the one that it runs."""
 MOST_TAKEN_BACK = 100
-"""Jobs taken back from a process since its last answer, beyond which it gets none: they stay in its socket until it
-starts the next, and a ticket cannot tell it to skip more than 255."""
+"""Jobs taken back from a process that it has yet to be told of, from which on it gets none and is replaced: they stay in
+its socket until it starts the next, and a ticket cannot tell it to skip more than 255."""
 
 
 class ProcessPool:
@@ -100,7 +100,7 @@ class ProcessPool:
         self._listen()
 
     def _is_used_up(self, process: JobProcess) -> bool:
-        return not process.asked and (process.given >= self._max_jobs or process.taken_back >= MOST_TAKEN_BACK)
+        return not process.asked and (process.given >= self._max_jobs or process.to_skip >= MOST_TAKEN_BACK)
 
     def _take_for_idle(self) -> None:
         """Where nothing waits, one process has nothing to do, and another has jobs ahead."""
@@ -113,7 +113,7 @@ class ProcessPool:
         return min(filter(self._has_room, self._processes), key=_asked, default=None)
 
     def _has_room(self, process: JobProcess) -> bool:
-        if process.is_doomed or process.given >= self._max_jobs or process.taken_back >= MOST_TAKEN_BACK:
+        if process.is_doomed or process.given >= self._max_jobs or process.to_skip >= MOST_TAKEN_BACK:
             return False
         return len(process.asked) <= MOST_AHEAD
 

@@ -23,7 +23,7 @@ from core.observability.events import JobCompleted, JobFailed, JobReleased, JobR
 from core.queue.envelope import write_envelope
 from core.queue.job_id import new_job_id
 from core.queue.state import FetchedJob
-from core.queue.worker import job_process, process_question
+from core.queue.worker import job_process, process_pool, process_question
 from core.queue.worker.limits import Limits
 from core.queue.worker.process_pool import ProcessPool
 from core.queue.worker.process_wire import Setup
@@ -441,17 +441,36 @@ async def test_jobs_and_errors_larger_than_a_socket_holds(plant: Plant, line: Li
 
 @pytest.mark.parametrize("plant_settings", [{"processes": 1}])
 async def test_a_lost_lease_of_a_job_ahead_leaves_the_running_one_alone(plant: Plant, line: Line) -> None:
-    jobs = [work.Report(line=plant.line) for _ in range(3)]
     pool = ProcessPool(1, 100, lambda: Setup(pickle.dumps(plant.app.settings)))
-    tries = [asyncio.create_task(pool.run(fetched(job), job, Limits(1, 0.0, 0.0))) for job in jobs]
+    running, lost, ahead = tries(pool, *(work.Report(line=plant.line) for _ in range(3)))
     pid = await line.heard()
-    cancel_for_stop(tries[1])
-    await asyncio.wait({tries[1]})
+    cancel_for_stop(lost)
+    await asyncio.wait({lost})
     await line.answer()
     assert await line.answered() == pid
-    await asyncio.gather(tries[0], tries[2])
-    assert tries[1].cancelled() and line.is_silent
+    await asyncio.gather(running, ahead)
+    assert lost.cancelled() and line.is_silent
     await pool.close()
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_process_that_would_have_too_much_to_skip_is_replaced_once_it_has_answered(
+    plant: Plant, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_pool, "MOST_TAKEN_BACK", 2)
+    pool = ProcessPool(1, 100, lambda: Setup(pickle.dumps(plant.app.settings)))
+    running, lost, ahead = tries(pool, *(work.Report(line=plant.line) for _ in range(3)))
+    pid = await line.heard()
+    cancel_for_stop(lost)  # what lies ahead is taken back
+    await asyncio.wait({lost})
+    await line.answer()
+    assert await line.answered() != pid
+    await asyncio.gather(running, ahead)
+    await pool.close()
+
+
+def tries(pool: ProcessPool, *jobs: Job) -> list[asyncio.Task[None]]:
+    return [asyncio.create_task(pool.run(fetched(job), job, Limits(1, 0.0, 0.0))) for job in jobs]
 
 
 def fetched(job: Job) -> FetchedJob:
