@@ -77,6 +77,9 @@ class JobProcess:
             raise
         if isinstance(question.outcome, JobError):
             raise question.outcome
+        if self.is_doomed:  # since its answer
+            await self.kill()
+            raise question.died(self.pid, _end_of(self._process))
         self.given = 0
         return self
 
@@ -112,7 +115,7 @@ class JobProcess:
 
     def listen(self, on_readable: Callable[[], object] | None) -> None:
         """Call this while there is something to `read`; None for nothing more."""
-        self._wire.listen(on_readable)
+        self._wire.listen(None if self.is_doomed else on_readable)
 
     def read(self) -> int:
         """End the questions that are answered by now; how many they are."""

@@ -31,8 +31,8 @@ _log = logging.getLogger("routemq.queue.worker")
 MOST_AHEAD = 20
 """Jobs that a process has beside the one that it runs."""
 MOST_TAKEN_BACK = 100
-"""Jobs taken back from a process that it has yet to be told of, from which on it gets none and is replaced: they stay in
-its socket until it starts the next, and a ticket cannot tell it to skip more than 255."""
+"""Jobs taken back from a process that it has yet to be told of, from which on it gets none and is replaced: they stay
+in its socket until it starts the next, and a ticket cannot tell it to skip more than 255."""
 
 
 class ProcessPool:
@@ -139,8 +139,8 @@ class ProcessPool:
 
     def _look(self) -> None:
         """Take what answers there are."""
-        busy = [each for each in self._processes if each.asked]
-        self._pauses.have_read(sum([each.read() for each in busy]), len(busy))
+        busy = sum([bool(each.asked) for each in self._processes])
+        self._pauses.have_read(sum([each.read() for each in self._processes]), busy)
         self._distribute()
 
     def _listen(self) -> None:

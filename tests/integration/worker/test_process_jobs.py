@@ -322,6 +322,35 @@ async def test_a_process_that_hangs_at_its_start_is_killed_and_started_anew(
     await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
 
 
+READY_AND_NONSENSE = """
+import socket, sys, time
+sys.path[:] = sys.argv[3:]
+from core.queue.worker.process_wire import Ready, frame
+socket.socket(fileno=int(sys.argv[2])).recv(1)
+socket.socket(fileno=int(sys.argv[1])).sendall(frame(Ready()) + bytes([0, 0, 0, 1, 0xC1]))
+time.sleep(1e6)
+"""
+
+
+async def test_a_process_that_is_killed_as_soon_as_it_is_ready_has_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(job_process, "PROGRAM", READY_AND_NONSENSE)
+    with pytest.raises(JobProcessDiedError, match=r"the job's process \d+ was killed by SIGKILL"):
+        await job_process.JobProcess.start(Setup(b""))
+
+
+async def test_an_idle_process_that_closes_its_socket_is_killed(plant: Plant, line: Line) -> None:
+    await plant.dispatch(work.StopsTalkingLater(line=plant.line))
+    plant.start()
+    pid = int(await line.heard())
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+    await line.answer()
+    await until_dead(pid)
+    await plant.dispatch(work.Report(line=plant.line))
+    assert int(await line.answered()) != pid
+
+
 ORPHAN = """
 import asyncio, sys
 from core.application import Application
