@@ -136,6 +136,7 @@ class JobProcess:
 
     async def kill(self) -> None:
         """Kill it and what its job has started; return once it is dead."""
+        self._is_to_end = True
         self._doom()
         await asyncio.shield(self._ended)
 
@@ -173,16 +174,16 @@ class JobProcess:
     def _overdue(self, question: Question) -> None:
         self.hand_back(self.take_back())
         if question in self.asked:
+            self._is_to_end = True
             self._killed_for = question.overdue(self.pid)
             self._doom()
 
     async def _watch(self) -> None:
         """Nobody answers for the dead: a process forked by the job may keep the socket open."""
         await self._process.wait()
-        is_expected = self._is_to_end or self.is_doomed
         self._doom()
         self.read()
-        if not is_expected and not self.asked:  # else the job that it ran has the story
+        if not self._is_to_end and not self.asked:  # else the job that it ran has the story
             _log.warning("the process %d for jobs %s; another takes its place", self.pid, _end_of(self._process))
         for question in self.asked:
             question.end(self._killed_for or question.died(self.pid, _end_of(self._process)))

@@ -340,7 +340,9 @@ async def test_a_process_that_is_killed_as_soon_as_it_is_ready_has_not_started(
         await job_process.JobProcess.start(Setup(b""))
 
 
-async def test_an_idle_process_that_closes_its_socket_is_killed(plant: Plant, line: Line) -> None:
+async def test_an_idle_process_that_closes_its_socket_is_killed_and_told_of(
+    plant: Plant, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
     await plant.dispatch(work.StopsTalkingLater(line=plant.line))
     plant.start()
     pid = int(await line.heard())
@@ -349,6 +351,7 @@ async def test_an_idle_process_that_closes_its_socket_is_killed(plant: Plant, li
     await until_dead(pid)
     await plant.dispatch(work.Report(line=plant.line))
     assert int(await line.answered()) != pid
+    assert f"the process {pid} for jobs was killed by SIGKILL; another takes its place" in caplog.messages
 
 
 ORPHAN = """
