@@ -33,6 +33,9 @@ PROGRAM = (
 )
 """The child looks for modules where its parent does, wherever either was started from."""
 
+MOST_AHEAD = 20
+"""Jobs that a process has beside the one that it runs."""
+
 PATIENCE = 5.0
 """Seconds that a child gets to close its connections before it is killed."""
 
@@ -49,6 +52,8 @@ class JobProcess:
         """The first is what it runs, the rest what it has ahead, as far as is known by now."""
         self.given = 0
         """How many jobs it has started, or is to start."""
+        self.room_ahead = MOST_AHEAD
+        """How many it may have ahead: none once some were taken back, and one more with each answer from then on."""
         self.is_doomed = False
         """Whether it is dead, or killed."""
         self.hand_back: Callable[[list[Question]], object] = self.asked.extend
@@ -57,6 +62,7 @@ class JobProcess:
         self._wire = wire
         self._unsent: list[ToChild] = []
         self._timed: Question | None = None
+        self._timed_from = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._killed_for: JobError | None = None
         self._is_to_end = False
@@ -101,6 +107,10 @@ class JobProcess:
         """How many were taken back that it has yet to be told of."""
         return self._wire.to_skip
 
+    def runs_for(self) -> float:
+        """Seconds that it has run its present job, as far as is known."""
+        return asyncio.get_running_loop().time() - self._timed_from
+
     def give(self, question: Question) -> None:
         """Follow the last by `send`."""
         self.given += 1
@@ -122,6 +132,7 @@ class JobProcess:
         answers = self._wire.receive()
         for answer in answers[: len(self.asked)]:  # a job that got hold of the socket may say more
             self.asked.popleft().end(answer)
+            self.room_ahead = min(self.room_ahead + 1, MOST_AHEAD)
         if self._wire.is_cut:
             self._doom()  # where it lives on
         self._time_first()
@@ -131,6 +142,8 @@ class JobProcess:
         """What it has not started, and now never will; the one question that it then may have, it runs."""
         unstarted = [self.asked.pop() for _ in range(self._wire.take_back())]
         self.given -= len(unstarted)
+        if unstarted:
+            self.room_ahead = 0
         self.read()
         return unstarted[::-1]
 
@@ -168,8 +181,10 @@ class JobProcess:
         if self._timer is not None:
             self._timer.cancel()
         self._timed, self._timer = first, None
+        loop = asyncio.get_running_loop()
+        self._timed_from = loop.time()
         if first is not None and first.timeout:
-            self._timer = asyncio.get_running_loop().call_later(first.timeout, self._overdue, first)
+            self._timer = loop.call_later(first.timeout, self._overdue, first)
 
     def _overdue(self, question: Question) -> None:
         self.hand_back(self.take_back())

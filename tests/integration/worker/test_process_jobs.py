@@ -449,6 +449,29 @@ async def test_an_idle_process_takes_what_lies_ahead_of_another(plant: Plant, li
     assert held != other
 
 
+async def test_what_lies_ahead_of_a_long_job_does_not_wait_for_it_however_busy_the_others_are(
+    plant: Plant, line: Line
+) -> None:
+    pool = ProcessPool(2, 1_000_000, lambda: Setup(pickle.dumps(plant.app.settings)))
+    warming = tries(pool, *(work.Report(line=plant.line) for _ in range(2)))
+    assert await line.heard() != await line.heard()
+    for _ in warming:
+        await line.answer()
+    await asyncio.wait(warming)
+    first = tries(pool, *(work.Report(line=plant.line) for _ in range(60)))  # more than both have ahead
+    later: list[asyncio.Task[None]] = []
+    held = await line.heard()
+    async with asyncio.timeout(PROMPT / 2):
+        while sum(each.done() for each in first) < 59:
+            assert await line.heard() != held
+            later += tries(pool, work.Report(line=plant.line))
+            await line.answer()
+    for task in (*first, *later):
+        cancel_for_stop(task)
+    await asyncio.wait({*first, *later})
+    await pool.close()
+
+
 async def test_a_process_that_is_held_up_is_not_swamped_with_what_others_then_take(plant: Plant, line: Line) -> None:
     await plant.dispatch(work.Report(line=plant.line))
     plant.start()
