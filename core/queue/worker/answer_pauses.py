@@ -29,7 +29,7 @@ class AnswerPauses:
             self._read_at = now
 
     def length(self, ahead: int) -> float:
-        """Seconds from now, 0 for none, where each process at work has at least so many jobs ahead."""
+        """Seconds from now, 0 for none, where each process whose answers gather has at least so many jobs ahead."""
         left = self._read_at + LONGEST - self._clock()  # beyond, it waits for whatever comes next
         pause = min(left, self._job * ahead * PART)
         return pause if pause >= SHORTEST else 0.0

@@ -33,6 +33,9 @@ PROGRAM = (
 )
 """The child looks for modules where its parent does, wherever either was started from."""
 
+MOST_AHEAD = 20
+"""Jobs that a process has beside the one that it runs."""
+
 PATIENCE = 5.0
 """Seconds that a child gets to close its connections before it is killed."""
 
@@ -49,8 +52,8 @@ class JobProcess:
         """The first is what it runs, the rest what it has ahead, as far as is known by now."""
         self.given = 0
         """How many jobs it has started, or is to start."""
-        self.taken_back = 0
-        """How many were taken back since its last answer."""
+        self.room_ahead = MOST_AHEAD
+        """How many it may have ahead: none once some were taken back, and one more with each answer from then on."""
         self.is_doomed = False
         """Whether it is dead, or killed."""
         self.hand_back: Callable[[list[Question]], object] = self.asked.extend
@@ -59,6 +62,7 @@ class JobProcess:
         self._wire = wire
         self._unsent: list[ToChild] = []
         self._timed: Question | None = None
+        self._timed_from = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._killed_for: JobError | None = None
         self._is_to_end = False
@@ -79,6 +83,9 @@ class JobProcess:
             raise
         if isinstance(question.outcome, JobError):
             raise question.outcome
+        if self.is_doomed:  # since its answer
+            await self.kill()
+            raise question.died(self.pid, _end_of(self._process))
         self.given = 0
         return self
 
@@ -95,6 +102,15 @@ class JobProcess:
         """How many it has beside the one that it runs."""
         return max(0, len(self.asked) - 1)
 
+    @property
+    def to_skip(self) -> int:
+        """How many were taken back that it has yet to be told of."""
+        return self._wire.to_skip
+
+    def runs_for(self) -> float:
+        """Seconds that it has run its present job, as far as is known."""
+        return asyncio.get_running_loop().time() - self._timed_from
+
     def give(self, question: Question) -> None:
         """Follow the last by `send`."""
         self.given += 1
@@ -109,14 +125,14 @@ class JobProcess:
 
     def listen(self, on_readable: Callable[[], object] | None) -> None:
         """Call this while there is something to `read`; None for nothing more."""
-        self._wire.listen(on_readable)
+        self._wire.listen(None if self.is_doomed else on_readable)
 
     def read(self) -> int:
         """End the questions that are answered by now; how many they are."""
         answers = self._wire.receive()
         for answer in answers[: len(self.asked)]:  # a job that got hold of the socket may say more
             self.asked.popleft().end(answer)
-            self.taken_back = 0
+            self.room_ahead = min(self.room_ahead + 1, MOST_AHEAD)
         if self._wire.is_cut:
             self._doom()  # where it lives on
         self._time_first()
@@ -126,12 +142,14 @@ class JobProcess:
         """What it has not started, and now never will; the one question that it then may have, it runs."""
         unstarted = [self.asked.pop() for _ in range(self._wire.take_back())]
         self.given -= len(unstarted)
-        self.taken_back += len(unstarted)
+        if unstarted:
+            self.room_ahead = 0
         self.read()
         return unstarted[::-1]
 
     async def kill(self) -> None:
         """Kill it and what its job has started; return once it is dead."""
+        self._is_to_end = True
         self._doom()
         await asyncio.shield(self._ended)
 
@@ -163,22 +181,24 @@ class JobProcess:
         if self._timer is not None:
             self._timer.cancel()
         self._timed, self._timer = first, None
+        loop = asyncio.get_running_loop()
+        self._timed_from = loop.time()
         if first is not None and first.timeout:
-            self._timer = asyncio.get_running_loop().call_later(first.timeout, self._overdue, first)
+            self._timer = loop.call_later(first.timeout, self._overdue, first)
 
     def _overdue(self, question: Question) -> None:
         self.hand_back(self.take_back())
         if question in self.asked:
+            self._is_to_end = True
             self._killed_for = question.overdue(self.pid)
             self._doom()
 
     async def _watch(self) -> None:
         """Nobody answers for the dead: a process forked by the job may keep the socket open."""
         await self._process.wait()
-        is_expected = self._is_to_end or self.is_doomed
         self._doom()
         self.read()
-        if not is_expected and not self.asked:  # else the job that it ran has the story
+        if not self._is_to_end and not self.asked:  # else the job that it ran has the story
             _log.warning("the process %d for jobs %s; another takes its place", self.pid, _end_of(self._process))
         for question in self.asked:
             question.end(self._killed_for or question.died(self.pid, _end_of(self._process)))

@@ -3,8 +3,9 @@
 A pool of our own, as that of the standard library cannot kill one child and go on.
 
 For jobs that take a millisecond, what counts is how little is done for each. So a child has some jobs ahead, and while
-all of them do, answers are left to gather and are read in one go: the store then hears of them, and is asked for more,
-in batches too. A job that lies ahead of one child while another is idle is taken back, and given to that.
+it does, its answers are left to gather and are read in one go: the store then hears of them, and is asked for more, in
+batches too. A job that lies ahead of one child while another is idle, or while a long job runs, is taken back, and
+given to whichever has room next.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from core.tasks import end_tasks
 
 _log = logging.getLogger("routemq.queue.worker")
 
-MOST_AHEAD = 20
-"""Jobs that a process has beside the one that it runs."""
+LONG = 0.05
+"""Seconds after which a job is not to hold up what lies ahead of its process."""
 MOST_TAKEN_BACK = 100
-"""Jobs taken back from a process since its last answer, beyond which it gets none: they stay in its socket until it
-starts the next, and a ticket cannot tell it to skip more than 255."""
+"""Jobs taken back from a process that it has yet to be told of, from which on it gets none and is replaced: they stay
+in its socket until it starts the next, and a ticket cannot tell it to skip more than 255."""
 
 
 class ProcessPool:
@@ -51,6 +52,7 @@ class ProcessPool:
         self._ending: set[asyncio.Task[None]] = set()
         self._pauses = AnswerPauses()
         self._pause: asyncio.TimerHandle | None = None
+        self._relief: asyncio.TimerHandle | None = None
         self._distributing: asyncio.Handle | None = None
 
     async def run(self, fetched: FetchedJob, job: Job, limits: Limits) -> None:
@@ -98,9 +100,10 @@ class ProcessPool:
             process.send()
         self._start_missing()
         self._listen()
+        self._relieve_later()
 
     def _is_used_up(self, process: JobProcess) -> bool:
-        return not process.asked and (process.given >= self._max_jobs or process.taken_back >= MOST_TAKEN_BACK)
+        return not process.asked and (process.given >= self._max_jobs or process.to_skip >= MOST_TAKEN_BACK)
 
     def _take_for_idle(self) -> None:
         """Where nothing waits, one process has nothing to do, and another has jobs ahead."""
@@ -113,9 +116,21 @@ class ProcessPool:
         return min(filter(self._has_room, self._processes), key=_asked, default=None)
 
     def _has_room(self, process: JobProcess) -> bool:
-        if process.is_doomed or process.given >= self._max_jobs or process.taken_back >= MOST_TAKEN_BACK:
+        if process.is_doomed or process.given >= self._max_jobs or process.to_skip >= MOST_TAKEN_BACK:
             return False
-        return len(process.asked) <= MOST_AHEAD
+        return len(process.asked) <= process.room_ahead
+
+    def _relieve_later(self) -> None:
+        if self._relief is None and any(map(_ahead, self._processes)):
+            self._relief = asyncio.get_running_loop().call_later(LONG, self._relieve)
+
+    def _relieve(self) -> None:
+        """Take back what lies ahead of long jobs, however busy the other processes are."""
+        self._relief = None
+        for each in self._processes:
+            if each.ahead and each.runs_for() >= LONG:
+                self._take_back(each)
+        self._relieve_later()
 
     def _take_back(self, process: JobProcess) -> None:
         self._put_back(process.take_back())
@@ -139,18 +154,18 @@ class ProcessPool:
 
     def _look(self) -> None:
         """Take what answers there are."""
-        busy = [each for each in self._processes if each.asked]
-        self._pauses.have_read(sum([each.read() for each in busy]), len(busy))
+        busy = sum([bool(each.asked) for each in self._processes])
+        self._pauses.have_read(sum([each.read() for each in self._processes]), busy)
         self._distribute()
 
     def _listen(self) -> None:
-        """Look once there is an answer; or, while all that work have jobs ahead, once some have gathered."""
+        """Look once there is an answer; of those that have jobs ahead, once some have gathered."""
         if self._pause is not None:
             self._pause.cancel()
-        seconds = self._pauses.length(min((each.ahead for each in self._processes if each.asked), default=0))
+        seconds = self._pauses.length(min(filter(None, map(_ahead, self._processes)), default=0))
         self._pause = asyncio.get_running_loop().call_later(seconds, self._look) if seconds else None
         for each in self._processes:
-            each.listen(None if seconds else self._look)
+            each.listen(None if seconds and each.ahead else self._look)
 
     # ── coming and going ─────────────────────────────────────────────────────────────────────────────
 

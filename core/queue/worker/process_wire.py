@@ -117,17 +117,18 @@ class WorkerEnd:
         self._unclaimed = unclaimed  # the child's end
         self._unsent = bytearray()
         self._received = bytearray()
-        self._to_skip = 0
         self._is_sending = False
         self._on_readable: Callable[[], object] | None = None
+        self.to_skip = 0
+        """How many messages were taken back that the next one's ticket is to tell the child of: 255 at most."""
         self.is_cut = False
         """Whether nothing more can come: the child has hung up, or does not speak this language."""
 
     def send(self, messages: list[ToChild]) -> None:
         self._unsent += b"".join(map(frame, messages))
         self._send()
-        self._tickets.send(bytes([self._to_skip]) + bytes(len(messages) - 1))
-        self._to_skip = 0
+        self._tickets.send(bytes([self.to_skip]) + bytes(len(messages) - 1))
+        self.to_skip = 0
 
     def take_back(self) -> int:
         """How many messages, of those sent last, the child has not started, and never will."""
@@ -135,7 +136,7 @@ class WorkerEnd:
             tickets = self._unclaimed.recv(_AT_ONCE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
-        self._to_skip += len(tickets) + sum(tickets)
+        self.to_skip += len(tickets) + sum(tickets)
         return len(tickets)
 
     def receive(self) -> list[FromChild]:

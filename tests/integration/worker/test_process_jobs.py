@@ -23,7 +23,7 @@ from core.observability.events import JobCompleted, JobFailed, JobReleased, JobR
 from core.queue.envelope import write_envelope
 from core.queue.job_id import new_job_id
 from core.queue.state import FetchedJob
-from core.queue.worker import job_process, process_question
+from core.queue.worker import job_process, process_pool, process_question
 from core.queue.worker.limits import Limits
 from core.queue.worker.process_pool import ProcessPool
 from core.queue.worker.process_wire import Setup
@@ -322,6 +322,38 @@ async def test_a_process_that_hangs_at_its_start_is_killed_and_started_anew(
     await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
 
 
+READY_AND_NONSENSE = """
+import socket, sys, time
+sys.path[:] = sys.argv[3:]
+from core.queue.worker.process_wire import Ready, frame
+socket.socket(fileno=int(sys.argv[2])).recv(1)
+socket.socket(fileno=int(sys.argv[1])).sendall(frame(Ready()) + bytes([0, 0, 0, 1, 0xC1]))
+time.sleep(1e6)
+"""
+
+
+async def test_a_process_that_is_killed_as_soon_as_it_is_ready_has_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(job_process, "PROGRAM", READY_AND_NONSENSE)
+    with pytest.raises(JobProcessDiedError, match=r"the job's process \d+ was killed by SIGKILL"):
+        await job_process.JobProcess.start(Setup(b""))
+
+
+async def test_an_idle_process_that_closes_its_socket_is_killed_and_told_of(
+    plant: Plant, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    await plant.dispatch(work.StopsTalkingLater(line=plant.line))
+    plant.start()
+    pid = int(await line.heard())
+    await plant.until(lambda: len(plant.of(JobCompleted)) == 1)
+    await line.answer()
+    await until_dead(pid)
+    await plant.dispatch(work.Report(line=plant.line))
+    assert int(await line.answered()) != pid
+    assert f"the process {pid} for jobs was killed by SIGKILL; another takes its place" in caplog.messages
+
+
 ORPHAN = """
 import asyncio, sys
 from core.application import Application
@@ -357,7 +389,7 @@ async def test_processes_end_with_their_worker_however_it_ends(plant: Plant, lin
 @pytest.mark.parametrize("plant_settings", [{"processes": 1}])
 async def test_a_time_limit_does_not_touch_what_lies_ahead(plant: Plant, line: Line) -> None:
     endless = work.Endless(line=plant.line)
-    endless.timeout = 1.0
+    endless.timeout = 5.0  # it must have started its grandchild by then
     await plant.dispatch(endless, *(work.Knows(line=plant.line) for _ in range(2)))
     plant.start()
     pid, _ = map(int, (await line.heard()).split())
@@ -417,6 +449,29 @@ async def test_an_idle_process_takes_what_lies_ahead_of_another(plant: Plant, li
     assert held != other
 
 
+async def test_what_lies_ahead_of_a_long_job_does_not_wait_for_it_however_busy_the_others_are(
+    plant: Plant, line: Line
+) -> None:
+    pool = ProcessPool(2, 1_000_000, lambda: Setup(pickle.dumps(plant.app.settings)))
+    warming = tries(pool, *(work.Report(line=plant.line) for _ in range(2)))
+    assert await line.heard() != await line.heard()
+    for _ in warming:
+        await line.answer()
+    await asyncio.wait(warming)
+    first = tries(pool, *(work.Report(line=plant.line) for _ in range(60)))  # more than both have ahead
+    later: list[asyncio.Task[None]] = []
+    held = await line.heard()
+    async with asyncio.timeout(PROMPT / 2):
+        while sum(each.done() for each in first) < 59:
+            assert await line.heard() != held
+            later += tries(pool, work.Report(line=plant.line))
+            await line.answer()
+    for task in (*first, *later):
+        cancel_for_stop(task)
+    await asyncio.wait({*first, *later})
+    await pool.close()
+
+
 async def test_a_process_that_is_held_up_is_not_swamped_with_what_others_then_take(plant: Plant, line: Line) -> None:
     await plant.dispatch(work.Report(line=plant.line))
     plant.start()
@@ -441,17 +496,36 @@ async def test_jobs_and_errors_larger_than_a_socket_holds(plant: Plant, line: Li
 
 @pytest.mark.parametrize("plant_settings", [{"processes": 1}])
 async def test_a_lost_lease_of_a_job_ahead_leaves_the_running_one_alone(plant: Plant, line: Line) -> None:
-    jobs = [work.Report(line=plant.line) for _ in range(3)]
     pool = ProcessPool(1, 100, lambda: Setup(pickle.dumps(plant.app.settings)))
-    tries = [asyncio.create_task(pool.run(fetched(job), job, Limits(1, 0.0, 0.0))) for job in jobs]
+    running, lost, ahead = tries(pool, *(work.Report(line=plant.line) for _ in range(3)))
     pid = await line.heard()
-    cancel_for_stop(tries[1])
-    await asyncio.wait({tries[1]})
+    cancel_for_stop(lost)
+    await asyncio.wait({lost})
     await line.answer()
     assert await line.answered() == pid
-    await asyncio.gather(tries[0], tries[2])
-    assert tries[1].cancelled() and line.is_silent
+    await asyncio.gather(running, ahead)
+    assert lost.cancelled() and line.is_silent
     await pool.close()
+
+
+@pytest.mark.parametrize("plant_settings", [{"processes": 1}])
+async def test_a_process_that_would_have_too_much_to_skip_is_replaced_once_it_has_answered(
+    plant: Plant, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_pool, "MOST_TAKEN_BACK", 2)
+    pool = ProcessPool(1, 100, lambda: Setup(pickle.dumps(plant.app.settings)))
+    running, lost, ahead = tries(pool, *(work.Report(line=plant.line) for _ in range(3)))
+    pid = await line.heard()
+    cancel_for_stop(lost)  # what lies ahead is taken back
+    await asyncio.wait({lost})
+    await line.answer()
+    assert await line.answered() != pid
+    await asyncio.gather(running, ahead)
+    await pool.close()
+
+
+def tries(pool: ProcessPool, *jobs: Job) -> list[asyncio.Task[None]]:
+    return [asyncio.create_task(pool.run(fetched(job), job, Limits(1, 0.0, 0.0))) for job in jobs]
 
 
 def fetched(job: Job) -> FetchedJob:

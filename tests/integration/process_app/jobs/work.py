@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -114,11 +115,21 @@ class StopsTalking(InProcess):
     """Closes one direction of each connection that it finds, and lives on."""
 
     def handle(self) -> None:
+        self.stop_talking()
+        time.sleep(3600)
+
+    def stop_talking(self) -> None:
         say(self.line, os.getpid())
         for descriptor in range(3, 64):
             with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as found:
                 found.shutdown(socket.SHUT_WR)
-        time.sleep(3600)
+
+
+class StopsTalkingLater(StopsTalking):
+    """Once it has ended, as soon as it gets an answer."""
+
+    def handle(self) -> None:
+        threading.Thread(target=self.stop_talking, daemon=True).start()
 
 
 class Large(InProcess):
