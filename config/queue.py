@@ -39,7 +39,7 @@ class QueueSettings(Section):
         None, le=MOST, description='child processes for jobs with execution = "process"; unset: one for each core'
     )
     process_max_jobs: PositiveInt = Field(
-        1000, le=MOST, description="jobs after which such a process is replaced by a new one"
+        10_000, le=MOST, description="jobs after which such a process is replaced by a new one"
     )
     blocked_loop_warning: Seconds = Field(
         5.0, description="seconds after which a job that blocks the event loop is named in the log; 0 for never"
