@@ -1,0 +1,81 @@
+"""The ledger of a chaos run: what publishers, routers, tries, outcomes, hooks and the killer each saw, and when.
+
+Every process appends to a file of its own, each line in one write: what was written before a SIGKILL is there after it.
+Times are those of the system's monotonic clock, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+What: TypeAlias = Literal["accepted", "handled", "started", "done", "raised", "failed", "killed", "frozen", "thawed"]
+"""accepted  a broker acknowledged the message, or dispatch() returned: from here on it must not be lost.
+handled   a controller was called with it.
+started   a try of its job began.
+done      that try did its work, which is the last that it did.
+raised    that try ended with an exception, or was ended by its worker: cancelled, for instance.
+failed    the job was given up, and its failed() called.
+killed    the process is dead, by SIGKILL. Written by who killed it, once it was.
+frozen    the process is about to be stopped by SIGSTOP.
+thawed    it goes on.
+"""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    what: What
+    at: float
+    """Seconds, monotonic."""
+    process: int
+    """Whom it is about: the process that the work ran in; of killed, frozen and thawed, the one that it was done to."""
+    id: str = ""
+    """Of the message or job; of killed, frozen and thawed, none."""
+    attempt: int = 0
+    """Of started, done and raised: which try, as its job was told."""
+    key: str = ""
+    """Of accepted: within which it has to stay in order; none for no order."""
+    fails: bool = False
+    """Of accepted: whether it is meant to be given up."""
+
+
+class Ledger:
+    """One process's file of a ledger."""
+
+    def __init__(self, directory: Path) -> None:
+        name = f"{os.getpid()}-{time.monotonic_ns()}.jsonl"
+        self._file = os.open(directory / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+
+    def write(
+        self,
+        what: What,
+        about: str = "",
+        *,
+        attempt: int = 0,
+        key: str = "",
+        fails: bool = False,
+        process: int | None = None,
+    ) -> None:
+        """Append an entry `about` a message or job; `process` is this one unless given."""
+        whose = os.getpid() if process is None else process
+        entry = Entry(what, time.monotonic(), whose, about, attempt, key, fails)
+        os.write(self._file, msgspec.json.encode(entry) + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def read(directory: Path) -> list[Entry]:
+    """All entries, in the order of time. A line that its writer did not get to finish is left out."""
+    return sorted(_entries(directory.glob("*.jsonl")), key=lambda entry: entry.at)
+
+
+def _entries(files: Iterable[Path]) -> Iterator[Entry]:
+    for file in files:
+        for line in file.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                yield msgspec.json.decode(line, type=Entry)

@@ -1,0 +1,184 @@
+"""The checker, on made-up ledgers that keep the promises, and on such as break each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.checker import GRACE, Verdict, check
+from tests.chaos.ledger import Entry, Ledger, What, read
+
+
+class Tale:
+    """A made-up ledger. Time goes on by a second with each entry."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.now = 0.0
+
+    def tell(self, what: What, about: str = "", *, process: int = 1, attempt: int = 1, **more: object) -> Tale:
+        self.now += 1.0
+        self.entries.append(Entry(what, self.now, process, about, attempt, **more))  # type: ignore[arg-type]
+        return self
+
+    def accepted(self, about: str, *, key: str = "", fails: bool = False) -> Tale:
+        return self.tell("accepted", about, key=key, fails=fails)
+
+    def ran(self, about: str, *, process: int = 1, attempt: int = 1, ends: What = "done") -> Tale:
+        self.tell("started", about, process=process, attempt=attempt)
+        return self.tell(ends, about, process=process, attempt=attempt)
+
+    def later(self, seconds: float) -> Tale:
+        self.now += seconds
+        return self
+
+    def verdict(self, **more: object) -> Verdict:
+        return check(self.entries, **more)  # type: ignore[arg-type]
+
+
+def rules(verdict: Verdict) -> list[str]:
+    return [finding.rule for finding in verdict.findings]
+
+
+# ── promises kept ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_that_is_done_once_is_as_it_should_be() -> None:
+    verdict = Tale().accepted("a").tell("handled", "a").ran("a").verdict()
+    assert rules(verdict) == []
+    assert (verdict.accepted, verdict.done_once, verdict.done_again) == (1, 1, 0)
+
+
+def test_a_retry_after_an_exception_needs_no_other_explanation() -> None:
+    assert rules(Tale().accepted("a").ran("a", ends="raised").ran("a", process=2, attempt=2).verdict()) == []
+
+
+def test_a_job_that_is_meant_to_fail_is_given_up() -> None:
+    tale = Tale().accepted("a", fails=True).ran("a", ends="raised").ran("a", attempt=2, ends="raised")
+    verdict = tale.tell("failed", "a").verdict()
+    assert rules(verdict) == []
+    assert verdict.given_up == 1
+
+
+def test_a_kill_in_the_middle_of_a_try_explains_the_next() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("killed", process=1)
+    verdict = tale.ran("a", process=2, attempt=2).verdict()
+    assert rules(verdict) == []
+    assert verdict.kills == 1
+
+
+def test_a_kill_just_after_a_try_was_done_explains_the_next() -> None:
+    tale = Tale().accepted("a").ran("a").tell("killed", process=1).ran("a", process=2, attempt=2)
+    verdict = tale.verdict()
+    assert rules(verdict) == []
+    assert (verdict.done_once, verdict.done_again) == (0, 1)
+
+
+def test_a_frozen_owner_explains_the_next_try_and_that_it_goes_on_late() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("frozen", process=1)
+    tale.ran("a", process=2, attempt=2).tell("thawed", process=1).tell("done", "a")
+    assert rules(tale.verdict()) == []
+
+
+def test_an_outage_of_the_store_explains_a_repeat() -> None:
+    tale = Tale().accepted("a").ran("a").ran("a", process=2, attempt=2)
+    assert rules(tale.verdict(outages=[(2.5, 3.5)])) == []
+    assert rules(tale.verdict(outages=[(50.0, 60.0)])) == ["unexplained"]
+
+
+def test_jobs_of_a_key_one_after_the_other_are_in_order() -> None:
+    tale = Tale().accepted("a", key="k").accepted("b", key="k").accepted("c", key="other")
+    tale.tell("started", "a").ran("c", process=2).tell("done", "a").ran("b")
+    assert rules(tale.verdict()) == []
+
+
+def test_one_that_was_sent_and_never_acknowledged_may_arrive() -> None:
+    assert rules(Tale().ran("a").verdict(sent={"a"})) == []
+
+
+# ── promises broken ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_accepted_and_never_ran_is_lost() -> None:
+    assert rules(Tale().accepted("a").verdict()) == ["lost"]
+
+
+def test_what_was_begun_and_never_finished_is_lost() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("killed", process=1)
+    assert rules(tale.verdict()) == ["lost"]
+
+
+def test_what_was_to_be_given_up_and_never_was_is_lost() -> None:
+    assert rules(Tale().accepted("a", fails=True).ran("a", ends="raised").verdict()) == ["lost"]
+
+
+def test_what_was_given_up_without_being_meant_to_is_told() -> None:
+    assert rules(Tale().accepted("a").ran("a", ends="raised").tell("failed", "a").verdict()) == ["given up"]
+
+
+def test_what_nobody_sent_is_invented() -> None:
+    assert rules(Tale().ran("a").verdict(sent={"b"})) == ["invented"]
+
+
+def test_a_repeat_without_a_crash_is_not_explained() -> None:
+    assert rules(Tale().accepted("a").ran("a").ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+def test_a_kill_long_after_a_try_was_done_explains_nothing() -> None:
+    tale = Tale().accepted("a").ran("a").later(GRACE).tell("killed", process=1)
+    assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+@pytest.mark.parametrize("victim", [2, 3])
+def test_the_kill_of_another_process_explains_nothing(victim: int) -> None:
+    tale = Tale().accepted("a").ran("a").tell("killed", process=victim)
+    assert rules(tale.ran("a", process=4, attempt=2).verdict()) == ["unexplained"]
+
+
+def test_a_kill_after_the_repeat_explains_nothing() -> None:
+    tale = Tale().accepted("a").tell("started", "a").ran("a", process=2, attempt=2).tell("killed", process=1)
+    assert rules(tale.verdict()) == ["unexplained", "overlap"]
+
+
+def test_two_tries_at_the_same_time_overlap() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("started", "a", process=2, attempt=2)
+    tale.tell("raised", "a").tell("done", "a", process=2, attempt=2)
+    assert rules(tale.verdict()) == ["overlap"]
+
+
+def test_a_job_begun_before_an_earlier_one_of_its_key_had_ended_is_out_of_order() -> None:
+    tale = Tale().accepted("a", key="k").accepted("b", key="k")
+    tale.tell("started", "a").ran("b", process=2).tell("done", "a")
+    assert rules(tale.verdict()) == ["disorder"]
+
+
+def test_a_job_begun_while_an_earlier_one_of_its_key_waits_for_its_retry_is_out_of_order() -> None:
+    tale = Tale().accepted("a", key="k").accepted("b", key="k")
+    tale.ran("a", ends="raised").ran("b").ran("a", attempt=2)
+    assert rules(tale.verdict()) == ["disorder"]
+
+
+# ── the files ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_ledger_is_read_back_in_the_order_of_time_whichever_file_it_is_in(tmp_path: Path) -> None:
+    one, other = Ledger(tmp_path), Ledger(tmp_path)
+    one.write("accepted", "a", key="k", fails=True)
+    other.write("started", "a", attempt=3)
+    one.write("killed", process=7)
+    one.close()
+    other.close()
+    accepted, started, killed = read(tmp_path)
+    assert (accepted.what, accepted.id, accepted.key, accepted.fails) == ("accepted", "a", "k", True)
+    assert (started.what, started.attempt, killed.process) == ("started", 3, 7)
+    assert accepted.at <= started.at <= killed.at
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write("accepted", "a")
+    ledger.close()
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes() + b'{"what":"done","at":1')
+    assert [entry.what for entry in read(tmp_path)] == ["accepted"]
