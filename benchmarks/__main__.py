@@ -24,7 +24,7 @@ ROWS = [*workers.ROWS, *dispatching.ROWS, *pickup.ROWS, *messages.ROWS, *growth.
 ROUNDS = 3
 QUICK_SECONDS = 165.0
 """After so long, a quick run starts no further measurement; it is to end within three minutes."""
-LATEST = HERE / ".latest"
+LATEST, RESULTS = HERE / ".latest", "results.json"
 
 
 class Run:
@@ -71,6 +71,9 @@ class Run:
 
 def main() -> None:
     options = _options()
+    if options.report:
+        _write(Report.read(ROWS, (options.report / RESULTS).read_text()), options.report)
+        return
     begun = time.monotonic()
     rows = [row for row in ROWS if not options.only or re.search(options.only, row.name)]
     if options.quick:
@@ -104,10 +107,10 @@ def _write(report: Report, directory: Path | None) -> None:
     target = directory or (HERE if len(report.rows) == len(ROWS) and not report.quick else LATEST)
     target.mkdir(parents=True, exist_ok=True)
     (target / "RESULTS.md").write_text(report.markdown())
-    (target / "results.json").write_text(report.json())
+    (target / RESULTS).write_text(report.json())
     (target / CHART).write_text(chart(report.rows, report.results))
     print(report.markdown())
-    note(f"written to {target}/: RESULTS.md, results.json, {CHART}")
+    note(f"written to {target}/: RESULTS.md, {RESULTS}, {CHART}")
 
 
 def _options() -> argparse.Namespace:
@@ -116,6 +119,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", metavar="PATTERN", help="the rows whose name contains this regular expression")
     parser.add_argument("--rounds", type=int, help=f"rounds; the medians count. Default: {ROUNDS}, with --quick 1")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where to write the results")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIRECTORY", help="measure nothing: write the report there anew, with its notes"
+    )
     parser.add_argument("--python", help="the Python that all contenders run on. Default: the newest at hand")
     return parser.parse_args()
 

@@ -27,6 +27,18 @@ class Report:
     quick: bool
     loads: list[float]  # of the machine before each round, ours not in it at the first
 
+    @classmethod
+    def read(cls, rows: list[Row], text: str) -> Report:
+        """What `json` wrote, of those rows that it has."""
+        data = json.loads(text)
+        contenders = {entry.contender.name: entry.contender for row in rows for entry in row.entries}
+        results = {
+            name: [Result(each["label"], contenders[each["contender"]], each["runs"], each["error"]) for each in line]
+            for name, line in data["rows"].items()
+        }
+        there = [row for row in rows if row.name in results]
+        return cls(there, results, data["machine"], data["rounds"], data["quick"], data["load_average"])
+
     def markdown(self) -> str:
         return "\n".join([*self._head(), *self._bars(), *self._rows(), *self._machine(), ""])
 

@@ -127,6 +127,11 @@ def test_the_data_holds_every_run_and_every_verdict(results: Results) -> None:
     assert {bar["met"] for bar in data["bars"]} == {True, False}
 
 
+def test_the_report_can_be_written_anew_from_its_data(results: Results) -> None:
+    del results["worker-mysql"]
+    assert Report.read(ROWS, written(results).json()).markdown() == written(results).markdown()
+
+
 def test_the_chart_sets_us_beside_peers_and_names_the_unit(results: Results) -> None:
     drawing = ET.fromstring(chart(ROWS, results))
     texts = {each.text for each in drawing.iter() if each.tag.endswith("text")}
