@@ -86,6 +86,11 @@ class Medians:
     def of(self, row: str, label: str = "RouteMQ", unit: str | None = None) -> float | None:
         return next((each.median(unit) for each in self._results.get(row, []) if each.label == label), None)
 
+    def first(self, row: str, label: str) -> float | None:
+        """Of the first round alone: to compare with what is measured but once, and may be on a slower machine later."""
+        runs = next((each.runs for each in self._results.get(row, []) if each.label == label), [])
+        return next(iter(runs[0].values())) if runs else None
+
     def best(self, row: str, *labels: str) -> float | None:
         """Of the peers named; of all that are at least once, where none is."""
         peers = [each for each in self._results.get(row, []) if each.label != "RouteMQ"]

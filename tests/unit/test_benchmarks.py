@@ -42,6 +42,13 @@ def test_every_bar_has_a_value_once_all_rows_are_measured(results: Results) -> N
     assert [bar.text for bar in BARS if bar.value(medians) is None] == []
 
 
+def test_a_backlog_is_compared_with_that_of_the_same_round(results: Results) -> None:
+    for each in results["backlog-redis"]:
+        each.runs = [{"jobs/s": 10.0}] if each.label.startswith("1,000,000") else [{"jobs/s": 20.0}, {"jobs/s": 5.0}]
+    (bar,) = [bar for bar in BARS if bar.row == "backlog-redis"]
+    assert bar.value(Medians(results)) == 0.5
+
+
 def test_the_command_of_a_bar_measures_all_that_it_takes(results: Results) -> None:
     for bar in BARS:
         measured = {name: each for name, each in results.items() if re.search(bar.only or bar.row, name)}
