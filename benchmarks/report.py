@@ -31,9 +31,12 @@ class Report:
     def read(cls, rows: list[Row], text: str) -> Report:
         """What `json` wrote, of those rows that it has."""
         data = json.loads(text)
-        contenders = {entry.contender.name: entry.contender for row in rows for entry in row.entries}
+        entries = {(row.name, entry.label): entry for row in rows for entry in row.entries}
         results = {
-            name: [Result(each["label"], contenders[each["contender"]], each["runs"], each["error"]) for each in line]
+            name: [
+                Result(each["label"], entries[name, each["label"]].contender, each["runs"], each["error"])
+                for each in line
+            ]
             for name, line in data["rows"].items()
         }
         there = [row for row in rows if row.name in results]
