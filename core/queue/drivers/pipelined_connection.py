@@ -120,7 +120,7 @@ class _Replies(asyncio.Protocol):
         if not self._waiting:
             self._heard = self._loop.time()
         self._waiting.append(reply)
-        self._transport.write(packed)
+        self._transport.write(packed)  # whatever its buffer holds: each caller waits for its answer, none writes on
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._look)
         return reply
@@ -149,12 +149,6 @@ class _Replies(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._before.connection_lost(exc)  # who closes the connection waits for its word
         self._lose(RedisConnectionError(f"the connection was closed{f': {exc}' if exc else ''}"))
-
-    def pause_writing(self) -> None:
-        """Each caller waits for an answer, and so none writes on and on."""
-
-    def resume_writing(self) -> None:
-        pass
 
     def _look(self) -> None:
         """Whether the server is still there, as long as it owes an answer."""
