@@ -71,7 +71,6 @@ class Story:
     """What became of one id."""
 
     accepted: Entry | None = None
-    handled: float | None = None
     tries: list[Try] = field(default_factory=list)
     failed: list[float] = field(default_factory=list)
 
@@ -148,13 +147,11 @@ def _stories(entries: Iterable[Entry]) -> dict[str, Story]:
 def _continue(story: Story, entry: Entry) -> None:
     if entry.what == "accepted":
         story.accepted = entry
-    elif entry.what == "handled":
-        story.handled = entry.at
     elif entry.what == "started":
         story.tries.append(Try(entry.process, entry.attempt, entry.at))
     elif entry.what == "failed":
         story.failed.append(entry.at)
-    else:
+    elif entry.what in ("done", "raised"):
         _end(story, entry)
 
 
@@ -181,29 +178,34 @@ def _of_ends(stories: dict[str, Story], sent: frozenset[str]) -> Iterator[Findin
 
 
 def _of_repeats(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
-    for id_, story in stories.items():
-        for one, following in pairwise(story.tries):
-            has_failed = one.ended is not None and not one.is_done
-            if not has_failed and not deaths.explain(one, following):
-                state = "was done" if one.is_done else "did not end"
-                yield Finding(
-                    "unexplained",
-                    id_,
-                    f"try {one.attempt} in process {one.process} {state}; try {following.attempt} began in "
-                    f"{following.process} at {following.begun:.3f}",
-                )
+    for id_, one, following in _repeats(stories):
+        has_failed = one.ended is not None and not one.is_done
+        if not has_failed and not deaths.explain(one, following):
+            state = "was done" if one.is_done else "did not end"
+            yield Finding(
+                "unexplained",
+                id_,
+                f"try {one.attempt} in process {one.process} {state}; try {following.attempt} began in "
+                f"{following.process} at {following.begun:.3f}",
+            )
 
 
 def _of_overlaps(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
+    for id_, one, following in _repeats(stories):
+        if deaths.end_of(one) > following.begun and not deaths.was_frozen(one, following.begun):
+            yield Finding(
+                "overlap",
+                id_,
+                f"try {following.attempt} began in process {following.process} at {following.begun:.3f}, while "
+                f"try {one.attempt} ran in {one.process}",
+            )
+
+
+def _repeats(stories: dict[str, Story]) -> Iterator[tuple[str, Try, Try]]:
+    """Each try that was not the last of its job, and the one that followed."""
     for id_, story in stories.items():
         for one, following in pairwise(story.tries):
-            if deaths.end_of(one) > following.begun and not deaths.was_frozen(one, following.begun):
-                yield Finding(
-                    "overlap",
-                    id_,
-                    f"try {following.attempt} began in process {following.process} at {following.begun:.3f}, while "
-                    f"try {one.attempt} ran in {one.process}",
-                )
+            yield id_, one, following
 
 
 def _of_order(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
