@@ -181,20 +181,20 @@ class MysqlStatements:
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
         self._floors.forget(queue)
-        lost = await first_column(connection, LOST, queue, limit)
+        lost = first_column(await rows(connection, LOST, queue, limit))
         await _change(connection, RESCUE, lost)
         return len(lost)
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
-        microseconds = await first_column(connection, NEXT_DUE, queue)
+        microseconds = first_column(await rows(connection, NEXT_DUE, queue))
         return microseconds[0] / 1e6 if microseconds else None
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((await first_column(connection, BUSY, queue, queue))[0])
+        return bool((first_column(await rows(connection, BUSY, queue, queue)))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         names = [""]
-        while following := await first_column(connection, NEXT_QUEUE, names[-1]):
+        while following := first_column(await rows(connection, NEXT_QUEUE, names[-1])):
             names += following
         return names[1:]
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.database.columns import payload_to_text, text_to_payload
 from core.database.direct import call, is_direct
 from core.queue.drivers.statements.floors import Floors
-from core.queue.drivers.statements.rows import rows
+from core.queue.drivers.statements.rows import first_column, rows
 from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 
 CHANNEL = "routemq_push"
@@ -184,34 +184,34 @@ class PostgresqlStatements:
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await _first_column(connection, REMOVE, *_columns(leases)))
+        return set(first_column(await _rows(connection, REMOVE, *_columns(leases))))
 
     async def retry(self, connection: AsyncConnection, retries: Sequence[Retry]) -> set[str]:
         columns = _columns([each.lease for each in retries])
         delays = [float(each.delay) for each in retries]
-        return set(await _first_column(connection, RETRY, *columns, delays))
+        return set(first_column(await _rows(connection, RETRY, *columns, delays)))
 
     async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        released = set(await _first_column(connection, RELEASE, *_columns(leases)))
+        released = set(first_column(await _rows(connection, RELEASE, *_columns(leases))))
         for queue in {lease.queue for lease in leases}:
             self._floors.forget(queue)
         return released
 
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
-        return set(await _first_column(connection, RENEW, *_columns(leases), float(lease)))
+        return set(first_column(await _rows(connection, RENEW, *_columns(leases), float(lease))))
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
         self._floors.forget(queue)
         return len(await _rows(connection, RESCUE, queue, limit))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
-        return next(iter(await _first_column(connection, NEXT_DUE, queue)), None)
+        return next(iter(first_column(await _rows(connection, NEXT_DUE, queue))), None)
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((await _first_column(connection, BUSY, queue))[0])
+        return bool((first_column(await _rows(connection, BUSY, queue)))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
-        return await _first_column(connection, QUEUES)
+        return first_column(await _rows(connection, QUEUES))
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
         available, scheduled, executing, retryable, oldest = (await _rows(connection, STATS, queue))[0]
@@ -230,13 +230,9 @@ async def _rows(connection: AsyncConnection, statement: str, *parameters: Any) -
     return answer
 
 
-async def _first_column(connection: AsyncConnection, statement: str, *parameters: Any) -> list[Any]:
-    return [row[0] for row in await _rows(connection, statement, *parameters)]
-
-
 async def _copy(connection: AsyncConnection, jobs: Sequence[NewJob]) -> bool:
     """Write jobs by COPY: all, or none where one of them is there already; returns whether it did."""
-    now = (await _first_column(connection, _NOW))[0]
+    now = (first_column(await _rows(connection, _NOW)))[0]
     times = {delay: f"{now + timedelta(seconds=delay)}\t{now}" for delay in {job.delay for job in jobs}}
     queues = {name: _escaped(name) for name in {job.queue for job in jobs}}
     lines = [

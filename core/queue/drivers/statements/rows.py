@@ -13,6 +13,6 @@ async def rows(connection: AsyncConnection, statement: str, *parameters: Any) ->
     return (await connection.exec_driver_sql(statement, parameters)).all()
 
 
-async def first_column(connection: AsyncConnection, statement: str, *parameters: Any) -> list[Any]:
+def first_column(found: Sequence[Any]) -> list[Any]:
     """The first value of each row."""
-    return [row[0] for row in await rows(connection, statement, *parameters)]
+    return [row[0] for row in found]

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.columns import payload_to_text, text_to_payload
 from core.database.direct import call, is_direct
-from core.queue.drivers.statements.rows import rows
+from core.queue.drivers.statements.rows import first_column, rows
 from core.queue.state import FetchedJob, Lease, NewJob, QueueStats, Retry
 
 _FORMAT = "%Y-%m-%d %H:%M:%S.%f"
@@ -155,30 +155,30 @@ class SqliteStatements:
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await _first_column(connection, REMOVE, _json(leases)))
+        return set(first_column(await _rows(connection, REMOVE, _json(leases))))
 
     async def retry(self, connection: AsyncConnection, retries: Sequence[Retry]) -> set[str]:
         due = [(each.lease.job_id, each.lease.token, moment(each.delay)) for each in retries]
-        return set(await _first_column(connection, RETRY, json.dumps(due)))
+        return set(first_column(await _rows(connection, RETRY, json.dumps(due))))
 
     async def release(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
-        return set(await _first_column(connection, RELEASE, _json(leases)))
+        return set(first_column(await _rows(connection, RELEASE, _json(leases))))
 
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
-        return set(await _first_column(connection, RENEW, moment(lease), _json(leases)))
+        return set(first_column(await _rows(connection, RENEW, moment(lease), _json(leases))))
 
     async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
         return len(await _rows(connection, RESCUE, queue, moment(), limit))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
-        due = await _first_column(connection, NEXT_DUE, queue, moment())
+        due = first_column(await _rows(connection, NEXT_DUE, queue, moment()))
         return -_age(due[0]) if due else None
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((await _first_column(connection, BUSY, queue, queue, moment()))[0])
+        return bool((first_column(await _rows(connection, BUSY, queue, queue, moment())))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
-        return await _first_column(connection, QUEUES)
+        return first_column(await _rows(connection, QUEUES))
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
         found = await _rows(connection, STATS, moment(), queue)
@@ -197,10 +197,6 @@ async def _rows(connection: AsyncConnection, statement: str, *parameters: Any) -
         lambda driver: driver._execute(_run, driver._conn, statement, parameters),  # noqa: SLF001
     )
     return answer
-
-
-async def _first_column(connection: AsyncConnection, statement: str, *parameters: Any) -> list[Any]:
-    return [row[0] for row in await _rows(connection, statement, *parameters)]
 
 
 def _run(connection: sqlite3.Connection, statement: str, parameters: Sequence[Any]) -> list[Any]:
