@@ -190,7 +190,7 @@ class MysqlStatements:
         return microseconds[0] / 1e6 if microseconds else None
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((first_column(await rows(connection, BUSY, queue, queue)))[0])
+        return bool(first_column(await rows(connection, BUSY, queue, queue))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         names = [""]

@@ -208,7 +208,7 @@ class PostgresqlStatements:
         return next(iter(first_column(await _rows(connection, NEXT_DUE, queue))), None)
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((first_column(await _rows(connection, BUSY, queue)))[0])
+        return bool(first_column(await _rows(connection, BUSY, queue))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         return first_column(await _rows(connection, QUEUES))
@@ -232,7 +232,7 @@ async def _rows(connection: AsyncConnection, statement: str, *parameters: Any) -
 
 async def _copy(connection: AsyncConnection, jobs: Sequence[NewJob]) -> bool:
     """Write jobs by COPY: all, or none where one of them is there already; returns whether it did."""
-    now = (first_column(await _rows(connection, _NOW)))[0]
+    now = first_column(await _rows(connection, _NOW))[0]
     times = {delay: f"{now + timedelta(seconds=delay)}\t{now}" for delay in {job.delay for job in jobs}}
     queues = {name: _escaped(name) for name in {job.queue for job in jobs}}
     lines = [

@@ -175,7 +175,7 @@ class SqliteStatements:
         return -_age(due[0]) if due else None
 
     async def is_busy(self, connection: AsyncConnection, queue: str) -> bool:
-        return bool((first_column(await _rows(connection, BUSY, queue, queue, moment())))[0])
+        return bool(first_column(await _rows(connection, BUSY, queue, queue, moment()))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
         return first_column(await _rows(connection, QUEUES))
