@@ -20,7 +20,7 @@ class BulkDispatch:
     """Stores jobs in their order, chunk by chunk. `prepare` checks a job, and raises where it cannot be stored."""
 
     def __init__(
-        self, prepare: Callable[[Job], NewJob], push: Callable[[Sequence[NewJob]], Awaitable[None]], events: Events
+        self, prepare: Callable[[Job], NewJob], push: Callable[[Sequence[NewJob]], Awaitable[object]], events: Events
     ) -> None:
         self._prepare = prepare
         self._push = push

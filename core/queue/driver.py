@@ -8,12 +8,17 @@ a completed job leaves nothing behind that could tell of it, so a push that was 
 and whose job was completed meanwhile stores it again, and it runs twice. Whoever gave up instead of
 repeating could only dispatch it under a new id, and have it run twice for certain, or lose it.
 
+A job with an ordering key has its turn once all those pushed before it with the same key, on the same queue, are gone:
+completed, failed or cleared. Until then nobody fetches it, and it counts as scheduled. It keeps its turn through retry,
+release and rescue, and while it is scheduled itself. When it has gone, the next becomes available behind those that are
+by then, or is scheduled where its own delay is not over. A failed job that is put back stands behind the others of its key.
+
 A store that cannot be reached raises QueueUnavailableError. tests/contract holds every driver to this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -87,9 +92,14 @@ class Driver(Protocol):
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
-    async def push(self, jobs: Sequence[NewJob]) -> None:
+    async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         """Store jobs, in order, all or (per queue) none. A job whose id is stored already is left as it is; one
-        that was completed is stored no longer, and is pushed like a new one."""
+        that was completed is stored no longer, and is pushed like a new one.
+
+        One whose `unique_key` another job was pushed with on its queue is left out, as long as that one's
+        `unique_for` is not over, whatever has become of it. Returns, by the ids of those left out, the ids
+        of the jobs that stand for them.
+        """
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 

@@ -33,6 +33,7 @@ class Envelope(msgspec.Struct, omit_defaults=True):
     dispatched_at: datetime
     data: msgspec.Raw
     options: dict[str, int | float] = {}
+    ordering_key: str | None = None
 
 
 class _Version(msgspec.Struct):
@@ -43,10 +44,15 @@ class _Name(msgspec.Struct):
     job: str
 
 
+class _OrderingKey(msgspec.Struct):
+    ordering_key: str | None = None
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
 _version_decoder = msgspec.json.Decoder(_Version)
 _name_decoder = msgspec.json.Decoder(_Name)
+_ordering_key_decoder = msgspec.json.Decoder(_OrderingKey)
 
 
 def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
@@ -86,6 +92,14 @@ def job_of(payload: bytes) -> str:
         return _name_decoder.decode(payload).job
     except (msgspec.MsgspecError, ValueError):
         return ""
+
+
+def ordering_key_of(payload: bytes) -> str | None:
+    """The ordering key in a payload; None where it has none, or that cannot be told."""
+    try:
+        return _ordering_key_decoder.decode(payload).ordering_key
+    except (msgspec.MsgspecError, ValueError):
+        return None
 
 
 def _version_of(payload: bytes) -> int:

@@ -27,7 +27,7 @@ class GroupCommit:
     `limit` bounds the jobs that wait for their write; beyond it, `add` waits before it takes another.
     """
 
-    def __init__(self, push: Callable[[Sequence[NewJob]], Awaitable[None]], limit: int) -> None:
+    def __init__(self, push: Callable[[Sequence[NewJob]], Awaitable[object]], limit: int) -> None:
         self._push = push
         self._room = asyncio.Semaphore(limit)
         self._waiting: list[_Waiting] = []

@@ -5,7 +5,7 @@
                            │◀──release, rescue┘  ├──retry──▶ retryable ──due──▶ available
                            │                     └──fail───▶ failed (failed_jobs) ──retried by hand──▶ available
 
-scheduled   stored with a due time that has not come.
+scheduled   stored with a due time that has not come, or behind a job of the same ordering key that has not ended.
 available   may be fetched; a queue is fetched first in, first out.
 executing   held by one worker under a lease; the try was counted when it was fetched.
 retryable   a try failed; due again after its retry delay.
@@ -32,6 +32,11 @@ class NewJob(Struct, frozen=True, gc=False):
     """The envelope: JSON in UTF-8."""
     delay: float = 0.0
     """Seconds from now, by the store's clock, until it may be fetched."""
+    ordering_key: str | None = None
+    """Jobs of a queue with the same key are executed one at a time, in the order in which they were pushed."""
+    unique_key: str | None = None
+    """Of jobs of a queue with the same key, only the first is stored within `unique_for` seconds of its push."""
+    unique_for: float = 0.0
 
 
 class Lease(Struct, frozen=True, gc=False):

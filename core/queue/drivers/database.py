@@ -48,10 +48,10 @@ class DatabaseDriver:
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
-    async def push(self, jobs: Sequence[NewJob]) -> None:
+    async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         chunks = list(_chunks(jobs, self._statements.chunk_bytes))
         if not chunks:
-            return
+            return {}
         queues = {job.queue for job in jobs}
         told = queues if len(chunks) == 1 and self._channel.may_carry() else set[str]()
         is_notified = False
@@ -60,6 +60,7 @@ class DatabaseDriver:
             is_notified = bool(told)
         finally:  # where the outcome is unknown, too
             self._channel.announce(queues, is_notified=is_notified)
+        return {}
 
     async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
         """Store jobs as a part of the caller's transaction, who calls `announce` once it is committed."""

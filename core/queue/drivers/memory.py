@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,10 +45,11 @@ class MemoryDriver:
         self._queues: dict[str, _Queue] = {}
         self._wake_ups: set[MemoryWakeUp] = set()
 
-    async def push(self, jobs: Sequence[NewJob]) -> None:
+    async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         for job in jobs:
             self._queue(job.queue).push(job)
         self._wake({job.queue for job in jobs})
+        return {}
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
         fetched: list[FetchedJob] = []

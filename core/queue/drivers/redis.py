@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
@@ -37,12 +37,13 @@ class RedisDriver:
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
-    async def push(self, jobs: Sequence[NewJob]) -> None:
+    async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         for queue, mine in _by_queue(jobs).items():
             for part in _parts(mine):
                 args = [value for job in part for value in (job.job_id, job.payload, _ms(job.delay))]
                 keys = ("jobs", "available", "scheduled")
                 await self._scripts.run_on_known("push", queue, keys, self._scripts.channel(queue), *args)
+        return {}
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
