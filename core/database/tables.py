@@ -86,7 +86,7 @@ arrivals = Table(
     Column("id", RowId, primary_key=True, autoincrement=True),
     Column("queue", String(191), nullable=False),
     Column("turn", Hash, nullable=False),
-    Index("ix_arrivals_queue", "queue"),
+    Index("ix_arrivals_queue_id", "queue", "id"),
     sqlite_autoincrement=True,
 )
 

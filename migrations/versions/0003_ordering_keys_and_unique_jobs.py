@@ -21,7 +21,7 @@ _TABLES = ("waiting_jobs", "turns", "arrivals", "unique_jobs")
 _INDEXES = {
     "ix_waiting_jobs_queue": ("waiting_jobs", ["queue"]),
     "ix_waiting_jobs_turn_id": ("waiting_jobs", ["turn", "id"]),
-    "ix_arrivals_queue": ("arrivals", ["queue"]),
+    "ix_arrivals_queue_id": ("arrivals", ["queue", "id"]),
     "ix_unique_jobs_expires_at": ("unique_jobs", ["expires_at"]),
 }
 _AUTOVACUUM = "autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0"

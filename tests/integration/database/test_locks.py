@@ -23,6 +23,7 @@ VERBS: dict[str, Verb] = {
     "renew": lambda driver, held: driver.renew(held, 60),
 }
 
+
 async def _lock(connection: AsyncConnection, job_id: str) -> None:
     await connection.exec_driver_sql(f"SELECT id FROM jobs WHERE job_id = '{job_id}' FOR UPDATE NOWAIT")
 
