@@ -47,6 +47,8 @@ _log = logging.getLogger("routemq.queue.database")
 
 _LEASES = 500
 """Leases that one statement names at most."""
+_LAST_WORDS = 2.0
+"""Seconds that closing waits for turns that are being seen to."""
 
 
 class DatabaseDriver:
@@ -204,7 +206,9 @@ class DatabaseDriver:
 
     async def close(self) -> None:
         """Give back every connection. The database opens anew for whoever uses it later, and closes it then."""
-        await end_tasks(*self._settling)  # the rescuer goes on
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=_LAST_WORDS)
+        await end_tasks(*self._settling)  # what is left, the rescuer of a worker settles
         await self._channel.close()
         await self._database.close()
 
