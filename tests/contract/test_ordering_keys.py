@@ -228,6 +228,14 @@ async def test_an_end_that_is_told_again_does_not_hand_the_turn_on_again(driver:
     assert (await _fetch_one(driver)).job_id == third
 
 
+@pytest.mark.parametrize("verb", ENDS)
+async def test_an_end_that_a_batch_tells_twice_hands_the_turn_on_once(driver: Driver, verb: str) -> None:
+    _, second, _ = await _pushed(driver, 3)
+    job = await _fetch_one(driver)
+    await VERBS[verb](driver, [job.lease, job.lease])
+    assert (await _fetch_one(driver)).job_id == second
+
+
 # ── the turn is handed on ────────────────────────────────────────────────────────────────────────────
 
 

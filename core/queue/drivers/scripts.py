@@ -54,6 +54,7 @@ class Scripts:
         Beside the script and not in it, since `names` lies on another slot. Not where the queue held jobs already:
         their name is there. A server that lost its data has lost the name with the jobs.
         """
+        rest: list[Any]
         if queue not in self._filled:
             was_empty, *rest = await self._run_and_enter(script, queue, keys, *args)
         else:

@@ -63,10 +63,8 @@ end
 local function hand_on(ids)
     if #ids == 0 or redis.call('EXISTS', KEYS[1]) == 0 then return end
     local now = milliseconds()
-    local keys = redis.call('HMGET', KEYS[1], unpack(ids))
-    redis.call('HDEL', KEYS[1], unpack(ids))
-    for _, key in ipairs(keys) do
-        if key then let_next_in(key, now) end
+    for place, key in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
+        if key and redis.call('HDEL', KEYS[1], ids[place]) == 1 then let_next_in(key, now) end
     end
     tell()
 end
