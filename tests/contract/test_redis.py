@@ -27,6 +27,7 @@ from tests.contract.jobs import (
     QUEUE,
     SHORT,
     VERBS,
+    are_keys_of_their_own,
     eventually,
     failed,
     failure,
@@ -211,13 +212,8 @@ async def test_keys_that_a_script_might_take_for_each_other_are_keys_of_their_ow
 ) -> None:
     driver = _driver(client, redis_prefix)
     assert await driver.push([new_job(unique_key=one), new_job(unique_key=another)]) == {}
-    lines = [new_line(2, each, "ordered") for each in (one, another)]
-    for line in lines:
-        await driver.push(line)
-    for expected in zip(*lines, strict=True):
-        fetched = await driver.fetch(["ordered"], 10, LONG)
-        assert ids(fetched) == ids(expected)
-        await driver.complete(leases(fetched))
+    await are_keys_of_their_own(driver, one, another, "ordered")
+    await are_keys_of_their_own(driver, another, one, "ordered")
 
 
 @pytest.mark.parametrize("end", ["complete", "fail"])

@@ -163,6 +163,14 @@ async def test_a_repeated_push_has_the_same_answer(driver: Driver, other: Driver
     assert await _fetched(driver) == ids([jobs[0], jobs[1], jobs[3]])
 
 
+async def test_a_batch_of_which_some_are_stored_adds_what_was_missing(driver: Driver, other: Driver) -> None:
+    jobs = [_job(f"reading-{number}") for number in range(50)]
+    await driver.push(jobs[10:40])
+    again = _job("reading-45")
+    assert await other.push([*jobs, again]) == {again.job_id: jobs[45].job_id}
+    assert sorted(await _fetched(driver)) == sorted(ids(jobs))
+
+
 async def test_a_completed_job_that_is_pushed_again_is_pushed_like_a_new_one(driver: Driver) -> None:
     job, second = _job(), _job()
     await driver.push([job])
