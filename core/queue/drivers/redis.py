@@ -44,29 +44,11 @@ class RedisDriver:
         left_out: dict[str, str] = {}
         for queue, mine in _by_queue(jobs).items():
             for part in _parts(mine):
-                if any(job.ordering_key is not None or job.unique_key is not None for job in part):
-                    left_out |= await self._push_keyed(queue, part)
-                else:
-                    await self._push(queue, part)
+                script, keys, args = _keyed(part) if any(map(_has_key, part)) else _plain(part)
+                reply = await self._scripts.run_on_known(script, queue, keys, self._scripts.channel(queue), *args)
+                pairs = map(_text, reply)
+                left_out.update(zip(pairs, pairs, strict=True))
         return left_out
-
-    async def _push(self, queue: str, jobs: Sequence[NewJob]) -> None:
-        args = [value for job in jobs for value in (job.job_id, job.payload, _ms(job.delay))]
-        keys = ("jobs", "available", "scheduled")
-        await self._scripts.run_on_known("push", queue, keys, self._scripts.channel(queue), *args)
-
-    async def _push_keyed(self, queue: str, jobs: Sequence[NewJob]) -> dict[str, str]:
-        """The same for jobs of which some have keys; the ids of those left out, and of those that stand for them."""
-        args = [
-            value
-            for job in jobs
-            for value in (job.job_id, job.payload, _ms(job.delay), _ordering(job.ordering_key), _window(job))
-        ]
-        unique = [f"unique:{job.unique_key}" for job in jobs if job.unique_key is not None]
-        keys = (*TURNS, "jobs", *unique)
-        reply = await self._scripts.run_on_known("push_keyed", queue, keys, self._scripts.channel(queue), *args)
-        ids = map(_text, reply)
-        return dict(zip(ids, ids, strict=True))
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
@@ -250,6 +232,27 @@ def _parts(items: Sequence[T]) -> list[Sequence[T]]:
 
 def _text(reply: bytes | str) -> str:
     return reply.decode() if isinstance(reply, bytes) else reply
+
+
+def _has_key(job: NewJob) -> bool:
+    return job.ordering_key is not None or job.unique_key is not None
+
+
+def _plain(jobs: Sequence[NewJob]) -> tuple[str, Sequence[str], list[Any]]:
+    """The script that stores jobs without ordering or unique keys, its keys, and what it takes for the jobs."""
+    args = [value for job in jobs for value in (job.job_id, job.payload, _ms(job.delay))]
+    return "push", ("jobs", "available", "scheduled"), args
+
+
+def _keyed(jobs: Sequence[NewJob]) -> tuple[str, Sequence[str], list[Any]]:
+    """The same for jobs of which some have such keys."""
+    args = [
+        value
+        for job in jobs
+        for value in (job.job_id, job.payload, _ms(job.delay), _ordering(job.ordering_key), _window(job))
+    ]
+    unique = [f"unique:{job.unique_key}" for job in jobs if job.unique_key is not None]
+    return "push_keyed", (*TURNS, "jobs", *unique), args
 
 
 def _ordering(key: str | None) -> str:
