@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from enum import Enum
-from reprlib import repr as shortened
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +26,7 @@ def own_ordering_key(job: Job) -> str | None:
     try:
         return None if value is None else key_text(value)
     except ValueError as error:
-        raise _refusal(job, f"{shortened(value)} {error}") from error
+        raise _refusal(job, str(error)) from error
 
 
 def key_text(value: object) -> str:

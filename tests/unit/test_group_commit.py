@@ -113,6 +113,22 @@ async def test_dispatches_one_after_another_are_written_in_order(store: Store, c
     assert store.writes == [[job.job_id] for job in jobs]
 
 
+async def test_each_dispatcher_hears_of_the_job_that_stands_for_its_own(store: Store, commit: GroupCommit) -> None:
+    jobs = new_jobs(4)
+    store.standing = {jobs[1].job_id: "an older one", jobs[3].job_id: jobs[0].job_id}
+    found = await asyncio.gather(*(commit.add(job) for job in jobs))
+    assert found == [jobs[0].job_id, "an older one", jobs[2].job_id, jobs[0].job_id]
+    assert len(store.writes) == 1
+
+
+async def test_what_stands_is_told_too_where_a_batch_is_written_one_by_one(store: Store, commit: GroupCommit) -> None:
+    jobs = new_jobs(2)
+    store.standing = {jobs[1].job_id: "an older one"}
+    store.refused = {jobs[0].job_id: ValueError("no")}
+    results = await asyncio.gather(*(commit.add(job) for job in jobs), return_exceptions=True)
+    assert [str(each) for each in results] == ["no", "an older one"]
+
+
 # ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
