@@ -303,7 +303,7 @@ def test_what_a_class_cannot_say_is_refused_when_it_is_defined(words: dict[str, 
 )
 def test_what_a_class_can_say_is_taken_and_inherited(words: dict[str, Any]) -> None:
     base = defined(**words)
-    heir = type("Heir", (base,), {})
+    heir: Any = type("Heir", (base,), {})
     assert heir.version == base.version == words.get("version", 1)
 
 
@@ -311,5 +311,6 @@ def test_upgrade_cannot_be_a_field() -> None:
     class Odd(Job):
         upgrade: bool  # type: ignore[assignment]
 
+    odd: Any = Odd
     with pytest.raises(TypeError, match="'upgrade' cannot be a field"):
-        Odd()
+        odd()
