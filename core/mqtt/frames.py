@@ -92,8 +92,9 @@ class FrameReader:
         if first & 2 and not mid:
             raise MalformedPacketError("a PUBLISH of QoS 1 without a packet identifier (MQTT-2.2.1-3)")
         topic = str(data[topic_at:topic_end], "utf-8", "backslashreplace")
-        qos, retain, duplicate = first >> 1 & 1, bool(first & 1), bool(first & 8)
-        return IncomingMessage(topic, data[at:end], qos, retain, duplicate, properties, mid, self._connection)
+        return IncomingMessage(
+            topic, data[at:end], first >> 1 & 1, bool(first & 1), bool(first & 8), properties, mid, self._connection
+        )
 
 
 def _packet(first: int, body: bytes) -> Packet:

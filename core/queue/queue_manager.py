@@ -192,8 +192,9 @@ class QueueManager:
                 f"{job_name(type(job))} has a payload of {len(payload)} bytes; QUEUE_MAX_PAYLOAD allows "
                 f"{self.options.max_payload}. Store the data elsewhere and dispatch a reference, or raise the setting."
             )
-        key, seconds = _uniqueness(job, unique_for, unique_by, origin)
-        return NewJob(job_id, name, payload, delay, ordering_key, key, seconds)
+        if origin is None and unique_for is None and unique_by is None:
+            return NewJob(job_id, name, payload, delay, ordering_key)
+        return NewJob(job_id, name, payload, delay, ordering_key, *_uniqueness(job, unique_for, unique_by, origin))
 
     async def _push_within(self, session: AsyncSession, new: NewJob) -> str:
         """Store a job in a session's transaction; returns its id, or that of the job that stands for it."""
@@ -213,7 +214,7 @@ class QueueManager:
 
 
 class PushOptions(TypedDict, total=False):
-    """What `QueueManager.push` takes beside the job."""
+    """What a dispatch may ask for: see QueueManager.push."""
 
     queue: str | None
     delay: float | timedelta
@@ -221,11 +222,15 @@ class PushOptions(TypedDict, total=False):
     unique_by: str | None
 
 
+class SessionOptions(PushOptions, total=False):
+    session: AsyncSession | None
+
+
 class Queue:
     """The door to the open manager: `await queue.push(job)`."""
 
-    async def push(self, job: Job, *, session: AsyncSession | None = None, **options: Unpack[PushOptions]) -> str:
-        return await current().push(job, session=session, **options)
+    async def push(self, job: Job, **options: Unpack[SessionOptions]) -> str:
+        return await current().push(job, **options)
 
     async def later(
         self,
@@ -259,9 +264,9 @@ queue = Queue()
 _open: list[QueueManager] = []
 
 
-async def dispatch(job: Job, *, session: AsyncSession | None = None, **options: Unpack[PushOptions]) -> str:
+async def dispatch(job: Job, **options: Unpack[SessionOptions]) -> str:
     """Store a job on its queue; returns its id once it is stored (see QueueManager.push)."""
-    return await current().push(job, session=session, **options)
+    return await current().push(job, **options)
 
 
 def dispatch_from_thread(job: Job, **options: Unpack[PushOptions]) -> str:

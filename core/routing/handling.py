@@ -51,14 +51,6 @@ class _Arrival(Struct):
     turn: Turn | None = None
     """Among the messages of its key, once it has come."""
 
-    def comes_again(self) -> None:
-        if self.turn is not None:
-            self.turn.comes_again()
-
-    def end_turn(self) -> None:
-        if self.turn is not None:
-            self.turn.end()
-
 
 class MessageHandler:
     """Runs messages through their routes. One handler serves any number of messages at once.
@@ -106,7 +98,8 @@ class MessageHandler:
                 if exception is None:
                     return
                 if message.qos and isinstance(exception, BrokerUnavailableError):
-                    arrival.comes_again()
+                    if arrival.turn is not None:
+                        arrival.turn.comes_again()
                     raise exception
                 if isinstance(exception, MessageError) or attempt >= self._tries:
                     await self._give_up(message, exception, attempt)
@@ -115,7 +108,8 @@ class MessageHandler:
                 self._emit(MessageRetried(message.topic, attempt, exception, delay))
                 await _undisturbed(partial(self._clock.sleep, delay))
         finally:
-            arrival.end_turn()
+            if arrival.turn is not None:
+                arrival.turn.end()
 
     async def run_once(self, message: IncomingMessage) -> None:
         """One pass through route and middleware. Raises whatever comes of it."""
@@ -123,7 +117,8 @@ class MessageHandler:
         try:
             await self._pass(message, arrival)
         finally:
-            arrival.end_turn()
+            if arrival.turn is not None:
+                arrival.turn.end()
 
     def _arrival(self, message: IncomingMessage) -> _Arrival:
         return _Arrival(self._clock.now(), correlation_id_of(message))
