@@ -11,8 +11,8 @@ repeating could only dispatch it under a new id, and have it run twice for certa
 A job with an ordering key has its turn once all those pushed before it with the same key, on the same queue, are gone:
 completed, failed or cleared. Until then nobody fetches it, and it counts as scheduled. It keeps its turn through retry,
 release and rescue, and while it is scheduled itself. When it has gone, the next becomes available behind those that are
-by then, or is scheduled where its own delay is not over. A failed job that is put back stands behind the others of its
-key.
+by then, or is scheduled where its own delay is not over. A failed job that is put back stands behind the others of
+its key.
 
 A store that cannot be reached raises QueueUnavailableError. tests/contract holds every driver to this.
 """
