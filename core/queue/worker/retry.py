@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from core.errors import EnvelopeError, EnvelopeVersionError, JobProcessRaisedError, MessageError, PermanentError
+from core.errors import EnvelopeError, JobProcessRaisedError, JobVersionError, MessageError, PermanentError
 from core.job import Job
 from core.queue.worker.limits import Limits
 from core.queue.worker.outcome import Failed, Retry
@@ -24,9 +24,9 @@ def decide(job: Job, exception: Exception, attempts: int, limits: Limits) -> Ret
 
 
 def decide_unread(error: EnvelopeError, attempts: int, limits: Limits) -> Retry | Failed:
-    """A payload that cannot be read is given up. One that a newer release wrote waits for a newer worker first, as
-    long as it has tries: handed back at once, it would come back at once, ahead of all that could be done here."""
-    if isinstance(error, EnvelopeVersionError) and attempts < limits.max_tries:
+    """A payload that cannot be read is given up. A job of a newer version of its class waits for a newer worker first,
+    as long as it has tries: handed back at once, it would come back at once, ahead of all that could be done here."""
+    if isinstance(error, JobVersionError) and attempts < limits.max_tries:
         return Retry(error, max(limits.retry_after, NEWER_WORKER_IN))
     return Failed(error, None)
 

@@ -99,16 +99,13 @@ async def test_data_that_upgrade_cannot_read_is_on_record_at_once(workshop: Work
 # ── the decision ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-NEWER = (JobVersionError("newer", None), EnvelopeVersionError("newer"))
-
-
-@pytest.mark.parametrize("error", NEWER, ids=lambda error: type(error).__name__)
-def test_what_a_newer_release_wrote_is_left_alone_for_long_enough(error: EnvelopeVersionError) -> None:
+def test_a_job_of_a_newer_version_is_left_alone_for_long_enough() -> None:
+    error = JobVersionError("newer", None)
     assert decide_unread(error, 2, Limits(3, 0.0, 60.0)) == Retry(error, NEWER_WORKER_IN)
     assert decide_unread(error, 2, Limits(3, 3600.0, 60.0)) == Retry(error, 3600.0)
     assert decide_unread(error, 3, Limits(3, 0.0, 60.0)) == Failed(error, None)
 
 
-def test_what_nobody_can_read_is_given_up() -> None:
-    error = EnvelopeError("cut off")
+@pytest.mark.parametrize("error", [EnvelopeError("cut off"), EnvelopeVersionError("newer")], ids=repr)
+def test_what_is_no_envelope_that_we_know_is_given_up(error: EnvelopeError) -> None:
     assert decide_unread(error, 1, Limits(3, 0.0, 60.0)) == Failed(error, None)
