@@ -23,9 +23,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class WakeUp(Protocol):
@@ -169,3 +172,14 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Give back every connection."""
+
+
+@runtime_checkable
+class TransactionalDriver(Protocol):
+    """A driver whose store is a database of the app's: it can push as a part of the app's own transactions."""
+
+    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str] | None:
+        """As `push`, in the transaction that `connection` is in. `announce` follows once that is committed."""
+
+    def announce(self, jobs: Sequence[NewJob]) -> None:
+        """Wake the workers that wait for these jobs. Returns at once."""
