@@ -13,6 +13,7 @@ from paho.mqtt.properties import Properties
 from core import application
 from core.cli import event_loop, main, router
 from core.roles import router_role
+from tests.chaos import mutations
 from tests.chaos.steps import Steps, end_after_puback
 
 _PRELOADED = (application, router, router_role)
@@ -22,7 +23,8 @@ _PRELOADED = (application, router, router_role)
 def route(steps: Steps, env: Mapping[str, str]) -> None:
     """Be a router until a PUBACK was sent: what a doomed process does."""
     os.environ.update(env)
-    event_loop._loop_factory = lambda: asyncio.new_event_loop  # noqa: SLF001 - uvloop's transports cannot be watched
+    mutations.apply_chosen()
+    event_loop._loop_factory = lambda: asyncio.new_event_loop
     end_after_puback(steps)
     steps.arm()
     main.main([])
@@ -31,10 +33,17 @@ def route(steps: Steps, env: Mapping[str, str]) -> None:
 class Broker:
     """The router's session, taken over while no router runs."""
 
-    def __init__(self, host: str, port: int, client_id: str, topics: str) -> None:
+    def __init__(self, host: str, port: int, name: str) -> None:
+        """`name` is the router's client id, and what its topics begin with."""
         self._place = host, port
-        self._client_id = client_id
-        self._topics = topics
+        self._client_id = self._topics = name
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the router needs to find its session."""
+        host, port = self._place
+        place = {"MQTT_BROKER": host, "MQTT_PORT": str(port)}
+        return {"SAMPLE_TOPICS": self._topics, "MQTT_CLIENT_ID": self._client_id, **place}
 
     async def subscribe(self) -> None:
         """Make the session, so that messages published before the first router are kept for it."""
@@ -59,7 +68,7 @@ class Broker:
         return kept
 
     def _session(self) -> aiomqtt.Client:
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 3600
         return aiomqtt.Client(
             *self._place,

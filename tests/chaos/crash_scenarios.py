@@ -22,8 +22,9 @@ from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.redis import RedisDriver
 from core.queue.failures import DatabaseFailureStore
 from core.queue.state import FetchedJob, NewJob, Retry
+from tests.chaos.mutations import broken
 from tests.chaos.steps import Steps
-from tests.contract.jobs import LONG, SHORT, failed, failure, leases, new_jobs, pushed_and_fetched, run_out, staged
+from tests.contract.jobs import LONG, SHORT, failed, failure, ids, leases, new_jobs, pushed_and_fetched, run_out
 
 COUNT = 3
 """Jobs in each scenario."""
@@ -73,7 +74,7 @@ class Given:
 
     @property
     def ids(self) -> list[str]:
-        return [job.job_id for job in (*self.new, *self.fetched)] + self.failed
+        return [*ids(self.new), *ids(self.fetched), *self.failed]
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,23 @@ class Scenario:
     prepare: Callable[[Driver, str], Awaitable[Given]]
     perform: Callable[[Driver, Given], Awaitable[object]]
     is_right: Callable[[Given, Fate], bool]
+    tries: int = 0
+    """The tries that a job has had at least, once the verb was performed and another process has fetched it."""
     repeats: bool = False
     """Whether whoever asked for the verb asks again, as a dispatcher does whose router died."""
 
 
-def perform(steps: Steps, store: Store, name: str, given: Given) -> None:
+def perform(steps: Steps, store: Store, name: str, given: Given, mutation: str | None = None) -> None:
     """Perform a scenario's verb: what a doomed process does."""
-    asyncio.run(_perform(steps, store, SCENARIOS[name], given))
+    asyncio.run(_perform(steps, store, SCENARIOS[name], given, mutation))
 
 
-async def _perform(steps: Steps, store: Store, scenario: Scenario, given: Given) -> None:
+async def _perform(steps: Steps, store: Store, scenario: Scenario, given: Given, mutation: str | None) -> None:
     async with store.driver() as driver:
         await driver.failures.find("")  # from here on it is connected, to both stores where there are two
         await driver.rescue(["none"])
         steps.arm()
-        await scenario.perform(driver, given)
+        await scenario.perform(broken(mutation, driver) if mutation else driver, given)
         steps.step("end")
         os._exit(0)
 
@@ -184,7 +187,7 @@ async def _retry_failed(driver: Driver, given: Given) -> None:
 
 SCENARIOS = {
     "dispatch": Scenario(_new, lambda driver, given: driver.push(given.new), _all_once, repeats=True),
-    "fetch": Scenario(_available, lambda driver, given: driver.fetch([given.queue], 2, SHORT), _all_once),
+    "fetch": Scenario(_available, lambda driver, given: driver.fetch([given.queue], 2, SHORT), _all_once, 2),
     "complete": Scenario(_executing, lambda driver, given: driver.complete(leases(given.fetched)), _all_or_none),
     "retry": Scenario(
         _executing,
@@ -199,7 +202,7 @@ SCENARIOS = {
     "release": Scenario(_executing, lambda driver, given: driver.release(leases(given.fetched)), _all_once),
     "renew": Scenario(_executing, lambda driver, given: driver.renew(leases(given.fetched), SHORT), _all_once),
     "stage": Scenario(_scheduled, lambda driver, given: driver.stage([given.queue]), _all_once),
-    "rescue": Scenario(_abandoned, lambda driver, given: driver.rescue([given.queue]), _all_once),
+    "rescue": Scenario(_abandoned, lambda driver, given: driver.rescue([given.queue]), _all_once, 2),
     "clear": Scenario(_available, lambda driver, given: driver.clear(given.queue), _some_once),
     "retry by hand": Scenario(_given_up, _retry_failed, _all_once, repeats=True),
 }

@@ -1,4 +1,3 @@
-# ruff: noqa: SLF001 - where asyncio and paho meet the system has no public name
 """Where a process speaks to the world outside, step by step, and where it can be told to die.
 
 A step is whatever another process could notice: bytes about to be written to a socket, bytes there to be read, an SQL
@@ -57,7 +56,7 @@ def watch(steps: Steps) -> None:
         _before(SocketTransport, "writelines", lambda *_: steps.step("write"))
     _before(PahoClient, "_sock_send", lambda data, *_: steps.step(f"send {_packet(data)}"))
     _before(PahoClient, "_sock_recv", lambda *_: steps.step("receive"))
-    sqlite_connection.SqliteConnection = _traced(steps)  # type: ignore[misc]
+    sqlite_connection.SqliteConnection = _traced(steps)  # type: ignore[assignment, misc]
 
 
 def end_after_puback(steps: Steps) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from core.queue.state import FetchedJob
-from tests.acceptance.conftest import broker_settings
 from tests.acceptance.program import Site
 from tests.chaos.crash_router import Broker, route
 from tests.chaos.crash_scenarios import SCENARIOS, Store, fate_of, perform
@@ -40,34 +39,55 @@ async def test_a_verb_may_be_cut_off_before_each_of_its_steps(store: Store, name
     _check_that_none_was_left_out(dooms)
 
 
-async def _deaths_in_verb(store: Store, name: str, notes: Path) -> AsyncIterator[Doom]:
+@pytest.mark.parametrize(("mutation", "name"), [("two_commands", "fail"), ("late_count", "fetch")])
+async def test_a_promise_that_is_broken_is_noticed(store: Store, mutation: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="killed before"):
+        async for _ in _deaths_in_verb(store, name, tmp_path / "steps", mutation):
+            pass
+
+
+async def _deaths_in_verb(store: Store, name: str, notes: Path, mutation: str | None = None) -> AsyncIterator[Doom]:
     """The scenario again and again, in a queue of its own each time, one step further each time."""
     scenario = SCENARIOS[name]
     async with store.driver() as driver:
         for fatal in itertools.count(1):
             queue = f"queue-{fatal}"
             given = await scenario.prepare(driver, queue)
-            doom = run(perform, store, name, given, fatal=fatal, notes=notes)
+            doom = run(perform, store, name, given, mutation, fatal=fatal, notes=notes)
             if scenario.repeats:
                 await scenario.perform(driver, given)
             fate = await fate_of(driver, queue)
-            assert scenario.is_right(given, fate), f"killed before {doom.steps[-1:]}: {fate}, of {given.ids}"
+            story = f"killed before {doom.steps[-1:]}: {fate}, of {given.ids}"
+            assert scenario.is_right(given, fate), story
+            assert doom.steps[-1].endswith("end") <= (fate.most_attempts >= scenario.tries), story
             yield doom
             if not doom.was_killed:
                 return
 
 
-async def test_a_router_may_be_cut_off_before_each_step_from_connect_to_puback(
-    store: Store, servers: Servers, unique: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+async def broker(servers: Servers, unique: str) -> AsyncIterator[Broker]:
     server: BrokerServer = servers.get(last_available(broker_kinds()))
-    broker = Broker(server.host, server.port, unique, unique)
-    site = Site(tmp_path, SAMPLE_TOPICS=unique, MQTT_CLIENT_ID=unique, **store.settings, **broker_settings(server))
+    broker = Broker(server.host, server.port, unique)
     await broker.subscribe()
-    dooms = [doom async for doom in _deaths_in_router(store, broker, site, tmp_path / "steps")]
+    yield broker
     assert server.accepts(unique)  # ends the session
+
+
+async def test_a_router_may_be_cut_off_before_each_step_from_connect_to_puback(
+    store: Store, broker: Broker, tmp_path: Path
+) -> None:
+    site = Site(tmp_path, **store.settings, **broker.settings)
+    dooms = [doom async for doom in _deaths_in_router(store, broker, site, tmp_path / "steps")]
     _check_that_none_was_left_out(dooms)
     assert any("PUBACK" in step for step in dooms[-1].steps)
+
+
+async def test_an_acknowledgement_before_the_dispatch_is_noticed(store: Store, broker: Broker, tmp_path: Path) -> None:
+    site = Site(tmp_path, CHAOS_MUTATION="early_ack", **store.settings, **broker.settings)
+    with pytest.raises(AssertionError, match="is lost"):
+        async for _ in _deaths_in_router(store, broker, site, tmp_path / "steps"):
+            pass
 
 
 async def _deaths_in_router(store: Store, broker: Broker, site: Site, notes: Path) -> AsyncIterator[Doom]:
