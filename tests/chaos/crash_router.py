@@ -23,7 +23,8 @@ _PRELOADED = (application, router, router_role)
 def route(steps: Steps, env: Mapping[str, str]) -> None:
     """Be a router until a PUBACK was sent: what a doomed process does."""
     os.environ.update(env)
-    mutations.apply_chosen()
+    if mutations.VARIABLE in env:
+        mutations.apply(env[mutations.VARIABLE])
     event_loop._loop_factory = lambda: asyncio.new_event_loop
     end_after_puback(steps)
     steps.arm()

@@ -9,7 +9,6 @@ late_count    a try is counted when it has failed, and not when it starts.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal, get_args
@@ -32,12 +31,6 @@ Mutation = Literal["early_ack", "no_fencing", "two_commands", "late_count"]
 VARIABLE = "CHAOS_MUTATION"
 _PAUSE = 0.05
 """Seconds between the two commands: a chance of a few microseconds would need more kills than a test has time for."""
-
-
-def apply_chosen() -> None:
-    """Break what the environment of this process names, if anything."""
-    if name := os.environ.get(VARIABLE):
-        apply(name)
 
 
 def apply(name: str) -> None:

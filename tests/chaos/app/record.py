@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from core.job import Job
+from tests.chaos.app import census
 from tests.chaos.ledger import Ledger
 
 PARENT = os.getppid()
@@ -25,6 +26,8 @@ def ledger() -> Ledger:
 def one_try(job: Job, about: str, *, in_child: bool = False) -> Iterator[None]:
     """Writes down how a try begins and how it ends. `in_child`: it runs in a child, and dies with its worker."""
     process = PARENT if in_child else os.getpid()
+    if not in_child:
+        census.tell()
     ledger().write("started", about, job=job.job_id, attempt=job.attempts, process=process)
     try:
         yield
