@@ -55,6 +55,8 @@ class Run:
     stores: tuple[str, ...] = STORES
     broker: bool = False
     """Whether it needs a broker: mosquitto, as `scene.broker`."""
+    lacks: Callable[[], str | None] = lambda: None
+    """Why it cannot be played here, whatever the store."""
     name: str = ""
     """That of its file."""
 
