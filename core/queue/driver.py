@@ -6,7 +6,8 @@ ids of those jobs, so that a late owner is told. Times are judged by the store's
 be repeated after an error whose outcome is unknown: a repetition changes nothing more. With one exception:
 a completed job leaves nothing behind that could tell of it, so a push that was stored, whose answer was lost
 and whose job was completed meanwhile stores it again, and it runs twice. Whoever gave up instead of
-repeating could only dispatch it under a new id, and have it run twice for certain, or lose it.
+repeating could only dispatch it under a new id, and have it run twice for certain, or lose it. A unique key is what
+is left behind: as long as its `unique_for` is not over, the repetition of such a push stores nothing.
 
 A job with an ordering key has its turn once all those pushed before it with the same key, on the same queue, are gone:
 completed, failed or cleared. Until then nobody fetches it, and it counts as scheduled. It keeps its turn through retry,

@@ -282,19 +282,20 @@ class _Queue:
         """Store a job, unless it is stored or left out. Returns the id of the job that stands for it, or its own."""
         if new.job_id in self.jobs:
             return new.job_id
-        standing_in = new.job_id if new.unique_key is None else self._first_of(new.unique_key, new)
-        if standing_in == new.job_id:
+        first = None if new.unique_key is None else self._taken_for(new.unique_key, new)
+        if first is None:
             self._store(_Job(new.job_id, new.payload, self._monotonic() + new.delay, new.ordering_key))
-        return standing_in
+        return first or new.job_id
 
-    def _first_of(self, unique_key: str, new: NewJob) -> str:
-        """The id of the job that was pushed with this key, if its window is not over; else the new one's."""
+    def _taken_for(self, unique_key: str, new: NewJob) -> str | None:
+        """The id of the job that a unique key was taken for before; None where it is the new one's from now on."""
         for _, _, key in self._leave(self._windows):
             del self._unique[key]
-        if unique_key not in self._unique:
-            self._unique[unique_key] = new.job_id
-            self._enter(self._windows, self._monotonic() + new.unique_for, unique_key)
-        return self._unique[unique_key]
+        if unique_key in self._unique:
+            return self._unique[unique_key]
+        self._unique[unique_key] = new.job_id
+        self._enter(self._windows, self._monotonic() + new.unique_for, unique_key)
+        return None
 
     def _store(self, job: _Job) -> None:
         self.jobs[job.job_id] = job

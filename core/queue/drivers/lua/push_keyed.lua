@@ -9,10 +9,9 @@
 local now = milliseconds()
 local reply = {redis.call('HLEN', KEYS[6]) == 0 and 1 or 0}
 
--- The id of the job that was pushed with a unique key first.
-local function first_of(unique, id, window)
-    if redis.call('SET', unique, id, 'NX', 'PX', window) then return id end
-    return redis.call('GET', unique)
+-- The id of the job that a unique key was taken for before, if it is taken.
+local function taken_for(unique, id, window)
+    return not redis.call('SET', unique, id, 'NX', 'PX', window) and redis.call('GET', unique)
 end
 
 local place = 6
@@ -20,12 +19,12 @@ for i = 2, #ARGV, 5 do
     local id, payload, delay, key, window = unpack(ARGV, i, i + 4)
     if window ~= '0' then place = place + 1 end
     if redis.call('HEXISTS', KEYS[6], id) == 0 then
-        local first = window == '0' and id or first_of(KEYS[place], id, window)
-        if first == id then
+        local first = window ~= '0' and taken_for(KEYS[place], id, window)
+        if not first then
             local due = now + delay
             redis.call('HSET', KEYS[6], id, payload)
             if key == '' or has_turn(id, key, due) then let_in(id, due, now) end
-        else
+        elseif first ~= id then -- else this is a push told again, whose job is done
             reply[#reply + 1] = id
             reply[#reply + 1] = first
         end
