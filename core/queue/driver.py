@@ -179,7 +179,7 @@ class Driver(Protocol):
 class TransactionalDriver(Protocol):
     """A driver whose store is a database of the app's: it can push as a part of the app's own transactions."""
 
-    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str] | None:
+    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         """As `push`, in the transaction that `connection` is in. `announce` follows once that is committed."""
 
     def announce(self, jobs: Sequence[NewJob]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Listening(DatabaseDriver):
         self.within: list[NewJob] = []
         self.standing: dict[str, str] = {}
 
-    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str]:  # type: ignore[override]
+    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Any:
         self.within += jobs
         standing = {job.job_id: self.standing[job.unique_key] for job in jobs if job.unique_key in self.standing}
         await super().push_within(connection, [job for job in jobs if job.job_id not in standing])
