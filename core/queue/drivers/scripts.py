@@ -37,7 +37,7 @@ class Scripts:
     async def run(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
         """Run a script on these keys of a queue. Raises QueueUnavailableError where Redis gives no answer."""
         try:
-            return await self._run(script, [self.key(queue, name) for name in keys], args)
+            return await self._run(script, self._keys(queue, keys), args)
         except FAULTS as error:
             raise_explained(error, self._client, QueueUnavailableError)
 
@@ -65,7 +65,7 @@ class Scripts:
         return rest
 
     async def _run_and_enter(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
-        named = [self.key(queue, name) for name in keys]
+        named = self._keys(queue, keys)
         try:
             entered, reply = await self._connection.ask_all(
                 ("SADD", self.names, queue), ("EVALSHA", self._digests[script], len(named), *named, *args)
@@ -100,6 +100,10 @@ class Scripts:
         # A brace in the name would end the hash tag early; at its beginning, there would be none.
         tag = queue.replace("%", "%25").replace("}", "%7D")
         return f"{self._prefix}{{{tag}}}:{name}"
+
+    def _keys(self, queue: str, names: Sequence[str]) -> list[str]:
+        beginning = self.key(queue, "")
+        return [beginning + name for name in names]
 
     def channel(self, queue: str) -> str:
         """Where idle workers hear of pushes."""
