@@ -24,7 +24,19 @@ from core.queue.failures import DatabaseFailureStore
 from core.queue.state import FetchedJob, NewJob, Retry
 from tests.chaos.mutations import broken
 from tests.chaos.steps import Steps
-from tests.contract.jobs import LONG, SHORT, failed, failure, ids, leases, new_jobs, pushed_and_fetched, run_out
+from tests.contract.jobs import (
+    LONG,
+    SHORT,
+    failed,
+    failure,
+    ids,
+    leases,
+    new_job,
+    new_jobs,
+    new_line,
+    pushed_and_fetched,
+    run_out,
+)
 
 COUNT = 3
 """Jobs in each scenario."""
@@ -116,7 +128,9 @@ async def fate_of(driver: Driver, queue: str) -> Fate:
     """Do whatever is left to do, as the workers that live on would, until nothing is."""
     fetched: Counter[str] = Counter()
     attempts = 0
+    rounds = iter(range(20))
     while await driver.size(queue):
+        assert next(rounds, None) is not None, f"some jobs are never available: {await driver.stats(queue)}"
         await run_out(driver, SHORT)
         await driver.rescue([queue])
         await driver.stage([queue])
@@ -139,6 +153,18 @@ async def _available(driver: Driver, queue: str) -> Given:
     given = await _new(driver, queue)
     await driver.push(given.new)
     return given
+
+
+async def _in_line(driver: Driver, queue: str) -> Given:
+    """The first of a line is executing, the others wait for their turn."""
+    line = new_line(COUNT, "pump-7", queue)
+    await driver.push(line)
+    return Given(queue, new=line[1:], fetched=await driver.fetch([queue], COUNT, SHORT))
+
+
+async def _new_with_keys(driver: Driver, queue: str) -> Given:
+    unique = [new_job(queue, ordering_key="pump-7", unique_key=f"{queue}-{n}", unique_for=LONG) for n in range(COUNT)]
+    return Given(queue, new=unique)
 
 
 async def _scheduled(driver: Driver, queue: str) -> Given:
@@ -177,6 +203,12 @@ def _once_or_given_up(given: Given, fate: Fate) -> bool:
     return Counter(given.ids) == fate.fetched + Counter(fate.failed)
 
 
+def _all_but_the_first(given: Given, fate: Fate) -> bool:
+    """The first may have ended before its process did."""
+    rest = Counter(ids(given.new))
+    return fate.fetched + Counter(fate.failed) in (rest, rest + Counter(ids(given.fetched)))
+
+
 def _some_once(given: Given, fate: Fate) -> bool:
     return fate.fetched <= Counter(given.ids) and not fate.failed
 
@@ -187,6 +219,17 @@ async def _retry_failed(driver: Driver, given: Given) -> None:
 
 SCENARIOS = {
     "dispatch": Scenario(_new, lambda driver, given: driver.push(given.new), _all_once, repeats=True),
+    "dispatch with keys": Scenario(
+        _new_with_keys, lambda driver, given: driver.push(given.new), _all_once, repeats=True
+    ),
+    "complete, and hand the turn on": Scenario(
+        _in_line, lambda driver, given: driver.complete(leases(given.fetched)), _all_but_the_first
+    ),
+    "fail, and hand the turn on": Scenario(
+        _in_line,
+        lambda driver, given: driver.fail([(lease, failure(lease)) for lease in leases(given.fetched)]),
+        _all_but_the_first,
+    ),
     "fetch": Scenario(_available, lambda driver, given: driver.fetch([given.queue], 2, SHORT), _all_once, 2),
     "complete": Scenario(_executing, lambda driver, given: driver.complete(leases(given.fetched)), _all_or_none),
     "retry": Scenario(
