@@ -26,11 +26,11 @@ async def play(scene: Scene, size: Size) -> None:
 
 
 async def _freeze_some(scene: Scene) -> None:
-    frozen = []
-    for _ in range(FROZEN):
-        frozen.append(await scene.fleet.working())
+    # All are chosen before the first is frozen: on SQLite it may hold the lock, so that nobody works meanwhile.
+    frozen = await scene.fleet.some_working(FROZEN)
+    for each in frozen:
         await scene.moment(0.1)
-        scene.fleet.freeze(frozen[-1])
+        scene.fleet.freeze(each)
     await asyncio.sleep(scene.random.uniform(1.0, 2.5) * LEASE)
     for each in frozen:
         scene.fleet.thaw(each)
