@@ -29,7 +29,7 @@ from core.queue.state import Failure, FetchedJob, Lease, Retry
 Mutation = Literal["early_ack", "no_fencing", "two_commands", "late_count"]
 
 VARIABLE = "CHAOS_MUTATION"
-_AFTER_ACK = 0.2
+_AFTER_ACK = 0.5
 """Seconds from an acknowledgement that is too early to the handling."""
 PAUSE = 2.0
 """Seconds between the two commands, where it is chance that has to hit them: a pause of a few microseconds would need

@@ -45,7 +45,7 @@ async def test_all_promises_are_kept(run: Run, store: str, chaos_servers: ChaosS
 
 BROKEN_PROMISES = [
     ("workers_killed", Size(jobs=600, faults=15), "postgresql", "two_commands", "lost"),
-    ("router_killed", Size(jobs=600, faults=3), "sqlite", "early_ack", "lost"),
+    ("router_killed", Size(jobs=3000, faults=8), "redis", "early_ack", "lost"),
     ("machine_suspended", Size(jobs=20, faults=2, lasting=6.0), "redis", "no_fencing", "overlap"),
 ]
 """A run on a store, a promise that its processes break, and what the checker is to find. test_crash_points has them on
