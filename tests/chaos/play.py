@@ -23,6 +23,7 @@ class Outcome:
     store: str
     seed: str
     asked: Size
+    """By the run, whatever the time that it had."""
     verdict: Verdict
     seconds: float
     directory: Path
@@ -53,7 +54,7 @@ async def play(run: Run, store: str, servers: ChaosServers, size: Size, *, seed:
         run.name,
         store,
         seed,
-        size,
+        run.asked,
         verdict,
         time.monotonic() - begun,
         directory,
