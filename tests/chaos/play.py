@@ -30,6 +30,7 @@ class Outcome:
     store: str
     seed: str
     asked: Size
+    """By the run, whatever the time that it had."""
     verdict: Verdict
     seconds: float
     directory: Path
@@ -66,7 +67,7 @@ async def play(
         run.name,
         store,
         seed,
-        size,
+        run.asked,
         verdict,
         time.monotonic() - begun,
         directory,

@@ -62,6 +62,8 @@ class Scene:
         """Of the processes of the fleet; a run may change it before it starts any."""
         self.patience = PATIENCE
         self._broker = broker
+        self.hold = directory / "hold"
+        """As long as this file is there, orders of the kind "held" do not end."""
         entries = directory / "ledger"
         entries.mkdir()
         self.ledger = Ledger(entries)
@@ -106,12 +108,12 @@ class Scene:
     # ── bringing work ────────────────────────────────────────────────────────────────────────────────
 
     async def rounds(self, size: Size) -> AsyncIterator[list[Order]]:
-        """The orders to bring before each fault. Ends early when the time of the run is over."""
+        """The orders to bring before each fault. Ends early, but not before the first, when the run's time is over."""
         for number in shares(self.random, size.jobs, size.faults):
+            yield self.mix.take(number)
             await self.until_open(MOST_OPEN)
             if time.monotonic() > self.until:
                 return
-            yield self.mix.take(number)
 
     async def dispatch(self, orders: Sequence[Order]) -> None:
         """Dispatch them from here, in order. Where the store is away, some are only `sent`."""
@@ -221,6 +223,7 @@ class Scene:
             "APP_PACKAGE": "tests.chaos.app",
             "PYTHONPATH": str(ROOT),
             "LEDGER": str(self.directory / "ledger"),
+            "HOLD": str(self.directory / "hold"),
             "LOG_LEVEL": "WARNING",
             "MQTT_CLIENT_ID": f"chaos-{self.directory.name}",
             "MQTT_RECONNECT_MIN": "0.1",
