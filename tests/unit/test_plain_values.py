@@ -12,10 +12,11 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.queue.plain_values import from_json, to_json
+from tests.examples import examples
 
 
 class Colour(StrEnum):
@@ -62,7 +63,7 @@ values = st.recursive(
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@examples(60)
 @given(values)
 def test_pitfall_35_every_value_comes_back_as_it_was(value: Any) -> None:
     read = round_trip(value)
