@@ -50,6 +50,7 @@ class ReadBack:
         """`kinds` are the types by field; `read_foreign` is what reads those that msgspec does not know."""
         infos = {name: inspect.type_info(kind) for name, kind in kinds.items()}
         self.fields = tuple(name for name, info in infos.items() if not _is_faithful(info))
+        self._equal_is_same = {name for name, info in infos.items() if not _holds_times(info)}
         self._partly_open = {name: kinds[name] for name, info in infos.items() if _is_partly_open(info)}
         self._read_foreign = read_foreign
 
@@ -60,7 +61,9 @@ class ReadBack:
         builtins.
         """
         for name in self.fields:
-            if not is_same(given[name], again[name]):
+            if name in self._equal_is_same and _is_equal(given[name], again[name]):
+                continue
+            if not _is_same(given[name], again[name]):
                 raise _altered(name, own[name], getattr(read, name))
         for name, kind in self._partly_open.items():
             declared = msgspec.convert(own[name], kind, dec_hook=self._read_foreign)
@@ -79,6 +82,11 @@ def _is_faithful(info: Any) -> bool:
 
 def _is_partly_open(info: Any) -> bool:
     return any(isinstance(each, inspect.AnyType | inspect.CustomType) for each in _inside(info))
+
+
+def _holds_times(info: Any) -> bool:
+    """Python takes two times for equal whose zones differ by less than a minute."""
+    return any(isinstance(each, inspect.TimeType) for each in _inside(info))
 
 
 def _inside(info: Any, *, with_fields: bool = True) -> Iterator[Any]:
@@ -100,10 +108,8 @@ def _parts(info: Any, *, with_fields: bool) -> list[Any]:
     return [each for each in (*single, *many, *fields) if each is not None]
 
 
-def is_same(given: Any, read: Any) -> bool:
+def _is_same(given: Any, read: Any) -> bool:
     """Whether two values in builtins say the same. What a class has in addition, by default, is no difference."""
-    if _is_equal(given, read):
-        return True
     if isinstance(given, dict) and isinstance(read, dict):
         return _is_same_dict(given, read)
     if isinstance(given, list | tuple) and isinstance(read, list | tuple):
@@ -112,7 +118,9 @@ def is_same(given: Any, read: Any) -> bool:
         return _wall(given) == _wall(read)  # two zones never have the hour in common that comes twice in autumn
     if isinstance(read, Decimal):
         return not isinstance(given, Decimal) or str(given) == str(read)  # no NaN is equal to another
-    return isinstance(given, str) and not isinstance(read, str)  # it is what stands for the other in JSON
+    if isinstance(given, str) and not isinstance(read, str):
+        return True  # what stands for it in JSON
+    return _is_equal(given, read)
 
 
 def _is_equal(given: Any, read: Any) -> bool:
@@ -125,22 +133,22 @@ def _is_equal(given: Any, read: Any) -> bool:
 def _is_same_dict(given: dict[Any, Any], read: dict[Any, Any]) -> bool:
     lost = given.keys() - read.keys()
     if not lost:
-        return all(is_same(each, read[key]) for key, each in given.items())
+        return all(_is_same(each, read[key]) for key, each in given.items())
     # Keys that were given as text are read as what they stand for.
     return (
         len(given) == len(read)
         and all(isinstance(key, str) for key in lost)
         and not any(isinstance(key, str) for key in read.keys() - given.keys())
-        and all(map(is_same, given.values(), read.values()))
+        and all(map(_is_same, given.values(), read.values()))
     )
 
 
 def _is_same_list(given: Sequence[Any], read: Sequence[Any]) -> bool:
-    if len(given) == len(read) and all(map(is_same, given, read)):
+    if len(given) == len(read) and all(map(_is_same, given, read)):
         return True
     # A set: in an order of its own, and without what was there twice.
     mine, theirs = ({_encode(each): each for each in values} for values in (given, read))
-    return mine.keys() == theirs.keys() and all(is_same(each, theirs[key]) for key, each in mine.items())
+    return mine.keys() == theirs.keys() and all(_is_same(each, theirs[key]) for key, each in mine.items())
 
 
 def _wall(moment: datetime | time) -> tuple[Any, Any]:
@@ -148,7 +156,7 @@ def _wall(moment: datetime | time) -> tuple[Any, Any]:
 
 
 def _is_identical(given: Any, read: Any) -> bool:
-    """Whether two values have the same types all the way down; those in JSON's terms were compared by `is_same`."""
+    """Whether two values have the same types all the way down; those in JSON's terms were compared by `_is_same`."""
     if type(given) is not type(read):
         return False
     if isinstance(given, dict):
@@ -157,7 +165,7 @@ def _is_identical(given: Any, read: Any) -> bool:
         return len(given) == len(read) and all(map(_is_identical, given, read))
     parts = _fields_of(given)
     if parts is None:
-        return is_same(given, read)
+        return _is_same(given, read)
     return all(_is_identical(getattr(given, each), getattr(read, each)) for each in parts)
 
 

@@ -324,6 +324,7 @@ AMSTERDAM = timezone(timedelta(minutes=19, seconds=32))  # until 1937
         (set[datetime], {datetime(1900, 1, 1, tzinfo=AMSTERDAM)}),
         (Place, Place("a", at=datetime(1900, 1, 1, tzinfo=AMSTERDAM))),
         (time, time(1, 2, tzinfo=AMSTERDAM)),
+        (list[time], [time(1, 2, tzinfo=timezone(timedelta(microseconds=1)))]),
     ],
     ids=repr,
 )
