@@ -42,8 +42,10 @@ def leases(jobs: Iterable[FetchedJob]) -> list[Lease]:
     return [job.lease for job in jobs]
 
 
-def failure(lease: Lease, *, exception: str = "Traceback: it broke", attempts: int = 1) -> Failure:
-    return Failure(lease.job_id, lease.queue, "SendEmail", b'{"v":1}', exception, attempts)
+def failure(
+    lease: Lease, *, payload: bytes = b'{"v":1}', exception: str = "Traceback: it broke", attempts: int = 1
+) -> Failure:
+    return Failure(lease.job_id, lease.queue, "SendEmail", payload, exception, attempts)
 
 
 def states(stats: QueueStats) -> dict[str, int]:
