@@ -45,11 +45,11 @@ class Stage:
     @contextmanager
     def performance(self, contender: Contender, store: str, capacity: int, **variables: str) -> Iterator[Performance]:
         """`variables` are environment variables of all of the contender's processes."""
+        python = self.environments.python(contender.folder)
         with tempfile.TemporaryDirectory(prefix="routemq-bench-") as name:
             directory = Path(name)
             with self.servers.store(store, directory) as address:
                 tally = Tally.create(str(directory / "tally"), capacity)
-                python = self.environments.python(contender.folder)
                 yield Performance(contender, python, address, directory, tally, variables)
 
 
@@ -136,7 +136,7 @@ class Performance:
             **self.variables,
             "PYTHONPATH": os.pathsep.join([*path, str(self.project)] if ours else path),
             "PYTHONUNBUFFERED": "1",
-            "PYTHON_DOTENV_DISABLED": "1",  # a peer looks for `.env` from its packages upwards, which are in the checkout
+            "PYTHON_DOTENV_DISABLED": "1",  # a peer may look for `.env` from its packages upwards: in the checkout
             "BENCH_URL": self.address,
             "BENCH_TALLY": str(self.directory / "tally"),
         }
