@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 from inspect import Parameter, get_annotations, getattr_static, signature
-from typing import Any
+from typing import Any, TypeGuard
 
 from core.job import HOOKS, OPTIONS, RESERVED, Job
 
@@ -46,6 +46,6 @@ def _required_arguments(cls: type[Job]) -> Iterator[str]:
             yield each.name
 
 
-def _is_time(value: Any) -> bool:
+def _is_time(value: Any) -> TypeGuard[float]:
     """A number of seconds, and not 0, which is for never; a property is known for each job only."""
     return isinstance(value, int | float) and value > 0
