@@ -16,6 +16,7 @@ import pytest
 from redis.asyncio import Redis
 
 from core.database.engine import Database
+from core.database.tables import metadata
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
@@ -50,7 +51,7 @@ class EmptyDatabases:
         if server not in self._urls:
             self._urls[server] = await server.create_migrated()
         url = self._urls[server]
-        await query(url, "DELETE FROM jobs", "DELETE FROM failed_jobs")
+        await query(url, *(f"DELETE FROM {table}" for table in metadata.tables))
         return url
 
     async def drop(self) -> None:
