@@ -154,7 +154,7 @@ def test_the_readmes_test_passes_and_can_fail(tmp_path: Path) -> None:
     test = tmp_path / "tests" / "test_doors.py"
     whole = test.read_text()
     test.write_text(whole.replace('"user_id": 7', '"user_id": "x"'))
-    with pytest.raises(AssertionError, match="core.errors.PayloadError: "):
+    with pytest.raises(AssertionError, match=r"core\.errors\.PayloadError: "):
         app.python(*pytest_command)
     test.write_text(whole)
     controller = tmp_path / "app" / "controllers" / "door_controller.py"
