@@ -103,6 +103,9 @@ class Application:
 
     @cached_property
     def failures(self) -> FailureStore:
+        """failed_jobs; with the queues in memory, as in tests, it is there as well."""
+        if self.settings.queue.connection == "memory":
+            return self.queues.driver().failures
         from core.queue.late_failures import LateFailureStore
 
         return cast("FailureStore", LateFailureStore(self._database_failures))

@@ -14,6 +14,7 @@ from core.errors import QueueUnavailableError
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.state import Failure, Lease, NewJob, Retry
 from tests.integration.database.lock_waits import skip_without_row_locks, until_somebody_waits
+from tests.servers.databases import query
 
 Verb = Callable[[DatabaseDriver, Sequence[Lease]], Awaitable[AbstractSet[str]]]
 
