@@ -32,7 +32,7 @@ from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mqtt_wire import accepts
 
 PATIENCE = 90.0
-"""Seconds without any progress after which a run has failed."""
+"""Seconds without any progress after which a run has failed, unless it says otherwise."""
 LEASE = 3.0
 """Seconds; short, that a run need not wait long for a rescue, and long enough for a machine that is busy."""
 KEYED = ("redis",)
@@ -64,6 +64,7 @@ class Scene:
         """What `rounds` and `dispatch` bring; a run may put another in its place."""
         self.env = self._environment(broker)
         """Of the processes of the fleet; a run may change it before it starts any."""
+        self.patience = PATIENCE
         self._broker = broker
         self.hold = directory / "hold"
         """As long as this file is there, orders of the kind "held" do not end."""
@@ -191,9 +192,9 @@ class Scene:
                 return
             if self.progress.entries != seen:
                 seen, at = self.progress.entries, time.monotonic()
-            if time.monotonic() > at + PATIENCE:
+            if time.monotonic() > at + self.patience:
                 left = list(self.progress.open)[:10]
-                raise StalledError(f"nothing moved for {PATIENCE:g} s while waiting for {what}; open: {left}")
+                raise StalledError(f"nothing moved for {self.patience:g} s while waiting for {what}; open: {left}")
             await asyncio.sleep(0.01)
 
     async def until_started(self, members: Sequence[Member], tries: int) -> None:
