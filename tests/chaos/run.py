@@ -2,10 +2,11 @@
 
     async def play(scene: Scene, size: Size) -> None:
         workers = [scene.fleet.start_worker() for _ in range(4)]
-        async for jobs in scene.rounds(size):       # until the size is reached, or the time is over
-            await scene.dispatch(jobs)              # that many orders of the mix; waits while too many are open
+        async for orders in scene.rounds(size):     # those to bring before each fault; ends when the time is over
+            await scene.dispatch(orders)            # waits while too many are open
+            victim = await scene.fleet.working()    # that has begun to work; `up()` waits for a given one
             await scene.moment(0.05)
-            scene.fleet.replace(scene.fleet.working())
+            scene.fleet.replace(victim)
 
     RUN = Run(play, asked=Size(jobs=50_000, faults=200), short=Size(jobs=300, faults=5), share=4)
 

@@ -25,7 +25,7 @@ IDLE_TRANSACTION = 30.0
 
 
 async def play(scene: Scene, size: Size) -> None:
-    scene.mix = scene.mix_of({"plain": 80, "thread": 20}, longest_delay=0.0)
+    scene.mix = scene.mix_of({"plain": 80, "thread": 20}, longest_delay=0.0, once=0.0)
     rounds = max(1, size.faults // FROZEN)
     async for orders in scene.rounds(Size(size.jobs, rounds)):
         await _round(scene, orders, max(size.lasting, 2 * LEASE))

@@ -22,7 +22,7 @@ LONGEST = 2.0
 
 
 async def play(scene: Scene, size: Size) -> None:
-    scene.mix = scene.mix_of({"plain": 70, "thread": 20, "process": 5, "doomed": 5}, longest=LONGEST)
+    scene.mix = scene.mix_of({"plain": 65, "thread": 20, "process": 5, "doomed": 5, "keyed": 5}, longest=LONGEST)
     starting = map(partial(_start, scene), count())
     workers = deque(islice(starting, WORKERS))
     async for orders in scene.rounds(size):
