@@ -61,8 +61,8 @@ def new_jobs(count: int, queue: str = QUEUE, *, delay: float = 0.0) -> list[NewJ
 
 
 def new_line(count: int, ordering_key: str, queue: str = QUEUE) -> list[NewJob]:
-    """That many jobs of one ordering key."""
-    return [new_job(queue, ordering_key=ordering_key) for _ in range(count)]
+    """That many jobs of one ordering key, whose ids tell another order."""
+    return [new_job(queue, ordering_key=ordering_key) for _ in range(count)][::-1]
 
 
 def leases(jobs: Iterable[FetchedJob]) -> list[Lease]:
@@ -131,6 +131,21 @@ async def run_out(driver: Driver, lease: float) -> None:
     await pushed_and_fetched(driver, 1, queue="canary", lease=lease)
     await rescued(driver, 1, "canary")
     await driver.clear("canary")
+
+
+async def are_keys_of_their_own(driver: Driver, one: str, another: str, queue: str = QUEUE) -> None:
+    """Neither of two ordering keys waits for the other, nor hands its turns on to it."""
+    ones, others = new_line(2, one, queue), new_line(2, another, queue)
+    await driver.push([*ones, *others])
+    held = await driver.fetch([queue], 10, LONG)
+    assert ids(held) == ids([ones[0], others[0]])
+    for job, behind in zip(held, (ones[1], others[1]), strict=True):
+        await driver.complete([job.lease])
+        (last,) = await driver.fetch([queue], 10, LONG)
+        assert last.job_id == behind.job_id
+        await driver.complete([last.lease])
+        assert await driver.fetch([queue], 10, LONG) == []
+    assert await driver.size(queue) == 0
 
 
 Verb = Callable[[Driver, Sequence[Lease]], Awaitable[AbstractSet[str]]]

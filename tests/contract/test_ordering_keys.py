@@ -15,6 +15,7 @@ from tests.contract.jobs import (
     QUEUE,
     SHORT,
     VERBS,
+    are_keys_of_their_own,
     failure,
     ids,
     leases,
@@ -212,6 +213,18 @@ async def test_a_late_owner_does_not_hand_the_turn_on(driver: Driver, other: Dri
     assert await _fetch(driver) == []
     assert await VERBS[verb](other, [job.lease]) == set()
     assert (await _fetch_one(driver)).job_id == second
+
+
+@pytest.mark.parametrize("verb", ENDS)
+async def test_a_late_owner_does_not_hand_the_turn_on_beside_those_who_are_not_late(driver: Driver, verb: str) -> None:
+    first, _ = await _pushed(driver, 2)
+    late = await _fetch_one(driver, lease=SHORT)
+    await rescued(driver, 1)
+    await _fetch_one(driver)
+    _, following = await _pushed(driver, 2, "another")
+    job = await _fetch_one(driver)
+    assert await VERBS[verb](driver, [late.lease, job.lease]) == {first}
+    assert (await _fetch_one(driver)).job_id == following
 
 
 @pytest.mark.parametrize("verb", ENDS)
@@ -568,10 +581,5 @@ async def test_a_key_may_be_any_text(driver: Driver, key: str) -> None:
     ],
 )
 async def test_keys_that_look_alike_do_not_wait_for_each_other(driver: Driver, one: str, another: str) -> None:
-    ones, others = new_line(2, one), new_line(2, another)
-    await driver.push([*ones, *others])
-    for expected in zip(ones, others, strict=True):
-        fetched = await _fetch(driver)
-        assert ids(fetched) == ids(expected)
-        await driver.complete(leases(fetched))
-    assert await driver.size(QUEUE) == 0
+    await are_keys_of_their_own(driver, one, another)
+    await are_keys_of_their_own(driver, another, one)

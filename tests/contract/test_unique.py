@@ -112,6 +112,15 @@ async def test_whatever_has_become_of_the_first_it_stands_for_the_second(driver:
     assert states(await driver.stats(QUEUE)) == states(before)
 
 
+async def test_a_push_told_again_when_its_job_is_done_stores_nothing(driver: Driver) -> None:
+    """Its answer was lost, and a worker was quicker than the repetition."""
+    job = _job()
+    await driver.push([job])
+    await _completed(driver)
+    assert await driver.push([job]) == {}
+    assert await driver.size(QUEUE) == 0
+
+
 async def test_when_the_window_is_over_the_next_is_stored_and_opens_its_own(driver: Driver) -> None:
     await driver.push([_job(unique_for=SHORT)])
     stored: list[NewJob] = []
@@ -163,13 +172,12 @@ async def test_a_repeated_push_has_the_same_answer(driver: Driver, other: Driver
     assert await _fetched(driver) == ids([jobs[0], jobs[1], jobs[3]])
 
 
-async def test_a_completed_job_that_is_pushed_again_is_pushed_like_a_new_one(driver: Driver) -> None:
-    job, second = _job(), _job()
-    await driver.push([job])
-    await _completed(driver)
-    assert await driver.push([job]) == {}
-    assert await driver.push([second]) == {second.job_id: job.job_id}
-    assert await _fetched(driver) == [job.job_id]
+async def test_a_batch_of_which_some_are_stored_adds_what_was_missing(driver: Driver, other: Driver) -> None:
+    jobs = [_job(f"reading-{number}") for number in range(50)]
+    await driver.push(jobs[10:40])
+    again = _job("reading-45")
+    assert await other.push([*jobs, again]) == {again.job_id: jobs[45].job_id}
+    assert sorted(await _fetched(driver)) == sorted(ids(jobs))
 
 
 async def test_a_stored_job_that_is_pushed_again_is_left_as_it_is_though_its_key_is_anothers_by_now(
