@@ -88,12 +88,12 @@ class DatabaseDriver:
         Whoever pushes another job with the same unique key waits until that transaction has ended. Nobody waits for
         it on account of an ordering key.
         """
-        left_out = await self._claim(connection, jobs)
-        stored = [job for job in jobs if job.job_id not in left_out]
+        standing = await self._claim(connection, jobs)
+        stored = [job for job in jobs if job.job_id not in standing]
         plain = [job for job in stored if job.ordering_key is None]
         await self._push_chunks(connection, list(in_chunks(plain, self._statements.chunk_bytes)))
         await self._turns.arrive(connection, [job for job in stored if job.ordering_key is not None])
-        return left_out
+        return _left_out(standing)
 
     def announce(self, jobs: Sequence[NewJob]) -> None:
         """Wake the workers that wait for these jobs, and see to the turns of those with an ordering key."""
@@ -219,11 +219,11 @@ class DatabaseDriver:
 
     async def _push_with_keys(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         async def work(connection: AsyncConnection) -> Mapping[str, str]:
-            left_out = await self._claim(connection, jobs)
-            await self._store(connection, [job for job in jobs if job.job_id not in left_out])
+            standing = await self._claim(connection, jobs)
+            await self._store(connection, [job for job in jobs if job.job_id not in standing])
             if unique := sum(job.unique_key is not None for job in jobs):
                 await unique_jobs.prune(connection, 2 * unique, await self._statements.now(connection))
-            return left_out
+            return _left_out(standing)
 
         try:
             return await self._database.write(work)
@@ -231,6 +231,7 @@ class DatabaseDriver:
             self._channel.announce({job.queue for job in jobs})
 
     async def _claim(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str]:
+        """By the ids of jobs that are not to be stored, the ids of those that stand for them; see unique_jobs.py."""
         if all(job.unique_key is None for job in jobs):
             return {}
         return await unique_jobs.claim(connection, jobs, await self._statements.now(connection))
@@ -334,6 +335,11 @@ def _parts_for(database: Database, events: Events) -> tuple[Statements, Channel]
     from core.queue.drivers.wake_up.sqlite import SqliteChannel
 
     return SqliteStatements(), SqliteChannel(database)
+
+
+def _left_out(standing: Mapping[str, str]) -> dict[str, str]:
+    """Without jobs that stand for themselves."""
+    return {job_id: other for job_id, other in standing.items() if job_id != other}
 
 
 def _rounds(by_lease: Mapping[Lease, Item]) -> list[dict[Lease, Item]]:

@@ -77,11 +77,11 @@ class Turns:
 
         Looks at some of them each time, which need not be exact: it goes round.
         """
-        is_there = exists().where(jobs.c.job_id == turns.c.job_id)
-        some = select(turns.c.turn, is_there.label("is_there")).where(turns.c.turn > self._looked_at)
-        rows = (await connection.execute(some.order_by(turns.c.turn).limit(_LOOKED_AT))).all()
+        some = select(turns).where(turns.c.turn > self._looked_at).order_by(turns.c.turn).limit(_LOOKED_AT).subquery()
+        query = select(some.c.turn, jobs.c.id).outerjoin(jobs, jobs.c.job_id == some.c.job_id).order_by(some.c.turn)
+        rows = (await connection.execute(query)).all()
         self._looked_at = rows[-1].turn if len(rows) == _LOOKED_AT else ""
-        return [row.turn for row in rows if not row.is_there]
+        return [row.turn for row in rows if row.id is None]
 
     async def free(self, connection: AsyncConnection, names: Sequence[str]) -> None:
         """Lock turns, and hand on those whose job has gone."""

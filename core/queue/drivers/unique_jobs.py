@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.by_key import delete_by_key, select_by_key
@@ -23,16 +24,22 @@ from core.queue.state import NewJob
 async def claim(connection: AsyncConnection, jobs: Sequence[NewJob], now: datetime) -> Mapping[str, str]:
     """Claim the unique keys of jobs that are to be stored.
 
-    Returns, by the ids of those that are not to be, the ids of the jobs that stand for them.
+    Returns, by the ids of those that are not to be, the ids of the jobs that stand for them. A job stands for itself
+    where its push is being repeated, even if it is done by now.
     """
     hashes = {job.job_id: key_hash(job.queue, job.unique_key) for job in jobs if job.unique_key is not None}
     first: dict[str, NewJob] = {}
     for job in jobs:
         if job.job_id in hashes:
             first.setdefault(hashes[job.job_id], job)
-    holders = await _lock(connection, first, now)
-    beaten = {job_id: holders[name] for job_id, name in hashes.items() if holders[name] != job_id}
-    return {job_id: beaten[job_id] for job_id in beaten.keys() - await _stored(connection, list(beaten))}
+    locked = await _lock(connection, first, now)
+    free = {name: first[name] for name, row in locked.items() if row.expires_at <= now}
+    await _take(connection, free, now)
+    owners = {name: row.job_id for name, row in locked.items()} | {name: job.job_id for name, job in free.items()}
+    stored_now = {job.job_id for job in free.values()}
+    standing = {job_id: owners[name] for job_id, name in hashes.items() if job_id not in stored_now}
+    others = [job_id for job_id, owner in standing.items() if job_id != owner]
+    return standing | {job_id: job_id for job_id in await _stored(connection, others)}
 
 
 async def prune(connection: AsyncConnection, limit: int, now: datetime) -> None:
@@ -49,23 +56,31 @@ async def prune(connection: AsyncConnection, limit: int, now: datetime) -> None:
     await delete_by_key(connection, unique_jobs.c.unique_hash, names)
 
 
-async def _lock(connection: AsyncConnection, first: Mapping[str, NewJob], now: datetime) -> dict[str, str]:
-    """Lock the rows of keys, which are given to `first` where they are free; returns who has each."""
-    rows = {
-        name: {"unique_hash": name, "job_id": job.job_id, "expires_at": now + timedelta(seconds=job.unique_for)}
-        for name, job in sorted(first.items())
-    }
-    dialect = connection.dialect.name
-    keep = insert_or_update(dialect, unique_jobs, "unique_hash", lambda _: {"job_id": unique_jobs.c.job_id})
-    await connection.execute(keep, list(rows.values()))
-    locked = await select_by_key(connection, select(unique_jobs), unique_jobs.c.unique_hash, list(rows))
-    expired = [rows[row.unique_hash] for row in locked if row.expires_at <= now]
-    if expired:
-        take = insert_or_update(
-            dialect, unique_jobs, "unique_hash", lambda new: {"job_id": new.job_id, "expires_at": new.expires_at}
-        )
-        await connection.execute(take, expired)
-    return {row.unique_hash: row.job_id for row in locked} | {row["unique_hash"]: row["job_id"] for row in expired}
+async def _lock(connection: AsyncConnection, first: Mapping[str, NewJob], now: datetime) -> dict[str, Row[Any]]:
+    """Lock the rows of keys, and return them. What is new here is over, as is what is over: it is to be taken."""
+    rows = [{"unique_hash": name, "job_id": job.job_id, "expires_at": now} for name, job in sorted(first.items())]
+    keep = insert_or_update(
+        connection.dialect.name, unique_jobs, "unique_hash", lambda _: {"job_id": unique_jobs.c.job_id}
+    )
+    await connection.execute(keep, rows)
+    locked = await select_by_key(connection, select(unique_jobs), unique_jobs.c.unique_hash, list(first))
+    return {row.unique_hash: row for row in locked}
+
+
+async def _take(connection: AsyncConnection, free: Mapping[str, NewJob], now: datetime) -> None:
+    """Give locked keys to jobs."""
+    take = insert_or_update(
+        connection.dialect.name,
+        unique_jobs,
+        "unique_hash",
+        lambda new: {"job_id": new.job_id, "expires_at": new.expires_at},
+    )
+    rows = [
+        {"unique_hash": name, "job_id": job.job_id, "expires_at": now + timedelta(seconds=job.unique_for)}
+        for name, job in free.items()
+    ]
+    if rows:
+        await connection.execute(take, rows)
 
 
 async def _stored(connection: AsyncConnection, job_ids: Sequence[str]) -> set[str]:
