@@ -191,8 +191,11 @@ class Proxy:
         self._started.set()
         await self._ending.wait()
         server.close()
-        for link in self._links:
-            link.abort()
+        self._open.set()
+        while self._links:
+            for link in self._links:
+                link.abort()
+            await asyncio.sleep(0.001)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer)
