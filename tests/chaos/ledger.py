@@ -14,7 +14,18 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-What: TypeAlias = Literal["accepted", "handled", "started", "done", "raised", "failed", "killed", "frozen", "thawed"]
+What: TypeAlias = Literal[
+    "accepted",
+    "handled",
+    "started",
+    "done",
+    "raised",
+    "failed",
+    "killed",
+    "frozen",
+    "thawed",
+    "stopped",
+]
 """accepted  a broker acknowledged the message, or dispatch() returned: from here on it must not be lost.
 handled   a controller was called with it.
 started   a try of its job began.
@@ -24,6 +35,7 @@ failed    the job was given up, and its failed() called.
 killed    the process is dead, by SIGKILL. Written by who killed it, once it was.
 frozen    the process is about to be stopped by SIGSTOP.
 thawed    it goes on.
+stopped   the process has ended after SIGTERM.
 """
 
 
@@ -32,9 +44,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     at: float
     """Seconds, monotonic."""
     process: int
-    """Whom it is about: the process that the work ran in; of killed, frozen and thawed, the one that it was done to."""
+    """Whom it is about: the process that the work ran in, of a child process for jobs its worker; of killed, frozen,
+    thawed and stopped, the one that it was done to."""
     id: str = ""
-    """Of the message or job; of killed, frozen and thawed, none."""
+    """Of the message or order; of what befalls a process, none."""
+    job: str = ""
+    """Of started, done, raised and failed: which job, as a message that is delivered again makes another."""
     attempt: int = 0
     """Of started, done and raised: which try, as its job was told."""
     key: str = ""
@@ -55,14 +70,15 @@ class Ledger:
         what: What,
         about: str = "",
         *,
+        job: str = "",
         attempt: int = 0,
         key: str = "",
         fails: bool = False,
         process: int | None = None,
     ) -> None:
-        """Append an entry `about` a message or job; `process` is this one unless given."""
+        """Append an entry `about` a message or order; `process` is this one unless given."""
         whose = os.getpid() if process is None else process
-        entry = Entry(what, time.monotonic(), whose, about, attempt, key, fails)
+        entry = Entry(what, time.monotonic(), whose, about, job, attempt, key, fails)
         os.write(self._file, msgspec.json.encode(entry) + b"\n")
 
     def close(self) -> None:

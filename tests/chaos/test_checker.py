@@ -19,15 +19,15 @@ class Tale:
 
     def tell(self, what: What, about: str = "", *, process: int = 1, attempt: int = 1, **more: object) -> Tale:
         self.now += 1.0
-        self.entries.append(Entry(what, self.now, process, about, attempt, **more))  # type: ignore[arg-type]
+        self.entries.append(Entry(what, self.now, process, about, attempt=attempt, **more))  # type: ignore[arg-type]
         return self
 
     def accepted(self, about: str, *, key: str = "", fails: bool = False) -> Tale:
         return self.tell("accepted", about, key=key, fails=fails)
 
-    def ran(self, about: str, *, process: int = 1, attempt: int = 1, ends: What = "done") -> Tale:
-        self.tell("started", about, process=process, attempt=attempt)
-        return self.tell(ends, about, process=process, attempt=attempt)
+    def ran(self, about: str, *, job: str = "", process: int = 1, attempt: int = 1, ends: What = "done") -> Tale:
+        self.tell("started", about, job=job, process=process, attempt=attempt)
+        return self.tell(ends, about, job=job, process=process, attempt=attempt)
 
     def later(self, seconds: float) -> Tale:
         self.now += seconds
@@ -97,6 +97,27 @@ def test_one_that_was_sent_and_never_acknowledged_may_arrive() -> None:
     assert rules(Tale().ran("a").verdict(sent={"a"})) == []
 
 
+def test_a_router_killed_before_its_puback_explains_that_a_message_is_handled_again() -> None:
+    tale = Tale().accepted("a").tell("handled", "a", process=7).tell("started", "a", job="x").tell("killed", process=7)
+    tale.tell("handled", "a", process=8).tell("started", "a", job="y", process=2)  # beside the first: it is another job
+    tale.tell("done", "a", job="x").tell("done", "a", job="y", process=2)
+    verdict = tale.verdict()
+    assert rules(verdict) == []
+    assert verdict.done_again == 1
+
+
+def test_a_worker_that_was_asked_to_stop_may_leave_a_try_without_an_end() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("stopped", process=1).ran("a", process=2, attempt=2)
+    assert rules(tale.verdict()) == []
+
+
+def test_a_row_tells_that_a_job_was_given_up_where_its_worker_was_killed_before_failed() -> None:
+    tale = Tale().accepted("a", fails=True).ran("a", ends="raised").tell("killed", process=1)
+    verdict = tale.verdict(rows={"a"})
+    assert rules(verdict) == []
+    assert verdict.given_up == 1
+
+
 # ── promises broken ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -115,6 +136,35 @@ def test_what_was_to_be_given_up_and_never_was_is_lost() -> None:
 
 def test_what_was_given_up_without_being_meant_to_is_told() -> None:
     assert rules(Tale().accepted("a").ran("a", ends="raised").tell("failed", "a").verdict()) == ["given up"]
+
+
+def test_failed_called_for_a_job_without_a_row_is_a_loss() -> None:
+    tale = Tale().accepted("a", fails=True).ran("a", ends="raised").tell("failed", "a")
+    assert rules(tale.verdict(rows=())) == ["lost"]
+
+
+def test_a_row_of_a_job_that_is_not_meant_to_fail_is_told() -> None:
+    assert rules(Tale().accepted("a").ran("a").verdict(rows={"a"})) == ["given up", "untold"]
+
+
+def test_a_row_without_a_call_of_failed_is_told() -> None:
+    assert rules(Tale().accepted("a", fails=True).ran("a", ends="raised").verdict(rows={"a"})) == ["untold"]
+
+
+def test_a_repeat_after_a_worker_stopped_that_was_done_is_not_explained() -> None:
+    tale = Tale().accepted("a").ran("a").tell("stopped", process=1).ran("a", process=2, attempt=2)
+    assert rules(tale.verdict()) == ["unexplained"]
+
+
+def test_a_message_handled_again_without_a_crash_is_not_explained() -> None:
+    tale = Tale().accepted("a").tell("handled", "a", process=7).ran("a", job="x")
+    tale.tell("handled", "a", process=7).ran("a", job="y", process=2)
+    assert rules(tale.verdict()) == ["unexplained"]
+
+
+def test_two_jobs_for_a_message_that_was_handled_once_are_not_explained() -> None:
+    tale = Tale().accepted("a").tell("handled", "a", process=7).ran("a", job="x").ran("a", job="y", process=2)
+    assert rules(tale.verdict()) == ["unexplained"]
 
 
 def test_what_nobody_sent_is_invented() -> None:
