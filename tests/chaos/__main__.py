@@ -66,15 +66,32 @@ async def _play(parts: list[tuple[Run, str]], minutes: float, seed: str) -> list
 async def _outcomes(
     parts: list[tuple[Run, str]], minutes: float, seed: str, servers: ChaosServers
 ) -> AsyncIterator[Outcome]:
-    """One after the other. What one leaves of its share of the time, the others have."""
+    """One after the other, those together that can be. What one leaves of its share of the time, the others have."""
+    for store in {store for _, store in parts}:
+        servers.start(store)
     end = time.monotonic() + minutes * 60
-    for number, (run, store) in enumerate(parts):
-        share = run.share / sum(each.share for each, _ in parts[number:])
+    left = _together(parts)
+    while left:
+        run, stores = left[0]
+        share = run.share / sum(each.share for each, _ in left)
         size = run.asked.scaled(minutes / ASKED_WITHIN)
         seconds = max(0.0, end - time.monotonic()) * share
-        outcome = await play(run, store, servers, size, seed=seed, seconds=seconds)
-        print(outcome, flush=True)
-        yield outcome
+        plays = [play(run, store, servers, size, seed=seed, seconds=seconds) for store in stores]
+        for outcome in await asyncio.gather(*plays):
+            print(outcome, flush=True)
+            yield outcome
+        del left[0]
+
+
+def _together(parts: list[tuple[Run, str]]) -> list[tuple[Run, list[str]]]:
+    """The stores that each run is played on at the same time."""
+    joined: list[tuple[Run, list[str]]] = []
+    for run, store in parts:
+        if run.waits and joined and joined[-1][0] is run:
+            joined[-1][1].append(store)
+        else:
+            joined.append((run, [store]))
+    return joined
 
 
 if __name__ == "__main__":

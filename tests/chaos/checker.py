@@ -12,8 +12,8 @@ disorder     a job that was started before an earlier one of its key had come to
 
 A crash explains the repeat of a try that was not yet recorded as done: the process was killed while the try ran, or
 shortly (GRACE) after it had ended, when its completion may have been on its way to the store; or it was frozen for as
-long that others had to take it for dead. A process that was asked to stop leaves nothing but tries without an end
-behind: threads, which it cannot stop.
+long that others had to take it for dead. A process that was asked to stop has ended all tries but those in threads and
+in children, which it leaves behind or kills.
 
 A message is handled again where its router came to an end before the broker had its PUBACK. That makes another job,
 which may well run at the same time as the first.
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from math import inf
 
-from tests.chaos.ledger import Entry
+from tests.chaos.ledger import Entry, Where
 
 GRACE = 2.0
 """Seconds that a completion may take to reach a store that is well. A ledger of a run in which stores are ill says how
@@ -68,6 +68,7 @@ class Try:
     process: int
     attempt: int
     begun: float
+    where: Where = "loop"
     ended: float | None = None
     """When it said that it was done, or raised."""
     is_done: bool = False
@@ -103,12 +104,15 @@ class _Deaths:
 
     def __init__(self, entries: Iterable[Entry], outages: Sequence[Span]) -> None:
         self._killed: dict[int, float] = {}
+        self._stopping: dict[int, float] = {}
         self._stopped: dict[int, float] = {}
         self._frozen: dict[int, list[float]] = defaultdict(list)
         self._outages = outages
         for entry in entries:
             if entry.what == "killed":
                 self._killed[entry.process] = entry.at
+            elif entry.what == "stopping":
+                self._stopping[entry.process] = entry.at
             elif entry.what == "stopped":
                 self._stopped[entry.process] = entry.at
             elif entry.what == "frozen":
@@ -116,9 +120,9 @@ class _Deaths:
 
     def explain(self, one: Try, following: Try) -> bool:
         """Whether what befell the process of one try, or the store, is a reason for the following one."""
-        until = one.ended + GRACE if one.ended is not None else following.begun
-        if one.ended is None and one.begun <= self._stopped.get(one.process, inf) <= following.begun:
+        if self._was_left(one, following.begun):
             return True
+        until = one.ended + GRACE if one.ended is not None else following.begun
         return self.befell(one.process, one.begun, min(until, following.begun)) or self._was_ill(one.begun, until)
 
     def explain_message(self, one: Entry, following: Entry) -> bool:
@@ -139,10 +143,16 @@ class _Deaths:
         return any(one.begun <= moment <= until for moment in self._frozen[one.process])
 
     def end_of(self, one: Try) -> float:
-        """When it ran no longer, as far as is known."""
+        """When it ran no longer, as far as is known. Of a child that a stopping worker kills, nobody writes it down."""
         if one.ended is not None:
             return one.ended
-        return min(self._killed.get(one.process, inf), self._stopped.get(one.process, inf))
+        end = self._stopping if one.where == "child" else self._stopped
+        return min(self._killed.get(one.process, inf), end.get(one.process, inf))
+
+    def _was_left(self, one: Try, until: float) -> bool:
+        """Whether its worker was asked to stop, and could not have it end as it ends others."""
+        is_late = one.ended is None or self._stopping.get(one.process, inf) <= one.ended
+        return one.where != "loop" and is_late and self._stopping.get(one.process, inf) <= until
 
     def _was_ill(self, begin: float, end: float) -> bool:
         return any(fell_ill <= end and got_well >= begin for fell_ill, got_well in self._outages)
@@ -196,7 +206,7 @@ def _continue(story: Story, entry: Entry) -> None:
     elif entry.what == "handled":
         story.handled.append(entry)
     elif entry.what == "started":
-        story.jobs[entry.job].append(Try(entry.process, entry.attempt, entry.at))
+        story.jobs[entry.job].append(Try(entry.process, entry.attempt, entry.at, entry.where))
     elif entry.what == "failed":
         story.failed.append(entry.at)
     elif entry.what in ("done", "raised"):

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -31,18 +31,23 @@ PATIENCE = 60.0
 class Member:
     """One process of `main.py`. What it logs is in the file `log`."""
 
-    def __init__(self, directory: Path, name: str, arguments: tuple[str, ...], env: Mapping[str, str]) -> None:
-        self.name = name
+    def __init__(
+        self, directory: Path, role: str, number: int, arguments: tuple[str, ...], env: Mapping[str, str]
+    ) -> None:
+        self.role = role
+        """worker or router."""
+        self.name = f"{role}-{number}"
         self.arguments = arguments
         self.env = env
-        self.log = directory / f"{name}.log"
+        self.log = directory / f"{self.name}.log"
+        self._health = directory / f"{self.name}.health"
         self.expected_end: int | None = None
         """The exit code of one that was told to end."""
         self.is_frozen = False
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(make_project(directory)), *arguments],
-                env=dict(env),
+                env={**env, "APP_HEALTH_FILE": str(self._health)},
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -59,11 +64,21 @@ class Member:
     def is_running(self) -> bool:
         return self.process.poll() is None
 
+    async def up(self) -> None:
+        """Wait until it works: a worker, until it can fetch; a router, until its subscriptions are there."""
+        if self.role == "router":
+            await self.says("connected to the MQTT broker")
+        else:
+            await self._until(self._health.exists, "was up")
+
     async def says(self, text: str) -> None:
         """Wait until it has logged `text`."""
+        await self._until(lambda: text in self.log.read_text(errors="replace"), f"said {text!r}")
+
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
         async with asyncio.timeout(PATIENCE):
-            while text not in self.log.read_text(errors="replace"):
-                assert self.is_running, f"{self} ended with {self.process.returncode} before it said {text!r}"
+            while not condition():
+                assert self.is_running, f"{self} ended with {self.process.returncode} before it {what}"
                 await asyncio.sleep(0.02)
 
     def end_of_log(self) -> str:
@@ -101,12 +116,11 @@ class Fleet:
         return self._start("worker", ("--queue-work", "--queue", queues, *arguments), env)
 
     def start_router(self, **env: str) -> Member:
-        """It says "connected to the MQTT broker" when it is."""
         return self._start("router", (), {"LOG_LEVEL": "INFO", **env})
 
     def _start(self, role: str, arguments: tuple[str, ...], env: Mapping[str, str]) -> Member:
         self._started += 1
-        member = Member(self._directory, f"{role}-{self._started}", arguments, {**self._env, **env})
+        member = Member(self._directory, role, self._started, arguments, {**self._env, **env})
         self.members.append(member)
         return member
 
@@ -125,7 +139,7 @@ class Fleet:
         return [each for each in self.of_role(role) if each.pid in seen and not each.is_frozen]
 
     def of_role(self, role: str) -> list[Member]:
-        return [each for each in self.members if each.name.startswith(role)]
+        return [each for each in self.members if each.role == role]
 
     # ── harm ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,7 +149,7 @@ class Fleet:
         member.process.kill()
         member.process.wait(PATIENCE)
         self._ledger.write("killed", process=member.pid)
-        self._faults[f"{_role(member)} killed"] += 1
+        self._faults[f"{member.role} killed"] += 1
         self._forget(member)
 
     def replace(self, member: Member) -> Member:
@@ -144,14 +158,14 @@ class Fleet:
         return self.start_like(member)
 
     def start_like(self, member: Member) -> Member:
-        return self._start(_role(member), member.arguments, member.env)
+        return self._start(member.role, member.arguments, member.env)
 
     def freeze(self, member: Member) -> None:
         """SIGSTOP it and its children, as when the machine is suspended."""
         self._ledger.write("frozen", process=member.pid)
         member.is_frozen = True
         _signal_family(member.pid, signal.SIGSTOP)
-        self._faults[f"{_role(member)} frozen"] += 1
+        self._faults[f"{member.role} frozen"] += 1
 
     def thaw(self, member: Member) -> None:
         _signal_family(member.pid, signal.SIGCONT)
@@ -161,14 +175,21 @@ class Fleet:
     # ── stopping ─────────────────────────────────────────────────────────────────────────────────────
 
     async def stop(self, *members: Member) -> None:
-        """SIGTERM to all of them; returns once they have ended."""
+        """SIGTERM to those that are up; returns once they have ended, which they have to with exit code 0."""
+        self._faults.update(f"{member.role} stopped" for member in members)
+        await self.retire(*members)
+
+    async def retire_all(self) -> None:
+        await self.retire(*[each for each in self.members if each.is_running])
+
+    async def retire(self, *members: Member) -> None:
+        """Stop members that have done their part. It is no fault, and not counted as one."""
         for member in members:
+            await member.up()  # before, a signal ends it as it ends any program
             member.expected_end = 0
+            self._ledger.write("stopping", process=member.pid)
             member.process.send_signal(signal.SIGTERM)
         await asyncio.gather(*map(self._ended, members))
-
-    async def stop_all(self) -> None:
-        await self.stop(*[each for each in self.members if each.is_running])
 
     async def _ended(self, member: Member) -> None:
         try:
@@ -198,10 +219,6 @@ class Fleet:
         guardian().forget(member.pid)
         self.members.remove(member)
         self._gone.append(member)
-
-
-def _role(member: Member) -> str:
-    return member.name.split("-", maxsplit=1)[0]
 
 
 def _signal_family(pid: int, number: signal.Signals) -> None:

@@ -40,6 +40,7 @@ class Mix:
 
 
 def shares(random: Random, whole: int, parts: int) -> Iterator[int]:
-    """`parts` random numbers whose sum is `whole`."""
-    cuts = [0, *sorted(random.randint(0, whole) for _ in range(parts - 1)), whole]
+    """`parts` random numbers from 1, whose sum is `whole`; more where that is too little for so many."""
+    whole = max(whole, parts)
+    cuts = [0, *sorted(random.sample(range(1, whole), parts - 1)), whole]
     return (end - begin for begin, end in pairwise(cuts))

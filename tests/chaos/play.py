@@ -72,7 +72,7 @@ async def _played(run: Run, scene: Scene, size: Size) -> Verdict:
         try:
             await run.play(scene, size)
             await scene.until_all_done()
-            await scene.fleet.stop_all()
+            await scene.fleet.retire_all()
             rows = set(await scene.given_up())
             left = await scene.left_over()
             if left:
@@ -80,7 +80,6 @@ async def _played(run: Run, scene: Scene, size: Size) -> Verdict:
         except Exception:
             scene.find("broke off", run.name, traceback.format_exc())
         finally:
-            scene.fleet.close()
+            scene.close()
     scene.found.extend(scene.fleet.findings())
-    scene.ledger.close()
     return check(read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages)

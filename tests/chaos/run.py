@@ -35,9 +35,13 @@ STORES = ("redis", "sqlite", "postgresql", "mariadb")
 class Size:
     jobs: int
     faults: int
+    lasting: float = 0.0
+    """Seconds that one fault lasts, where it does."""
 
     def scaled(self, factor: float) -> Size:
-        return Size(max(1, round(self.jobs * factor)), max(1, round(self.faults * factor)))
+        """More or fewer of both; a fault lasts shorter, but not longer."""
+        jobs, faults = max(1, round(self.jobs * factor)), max(1, round(self.faults * factor))
+        return Size(jobs, faults, self.lasting * min(1.0, factor))
 
 
 Play: TypeAlias = "Callable[[Scene, Size], Awaitable[None]]"
@@ -55,6 +59,8 @@ class Run:
     stores: tuple[str, ...] = STORES
     broker: bool = False
     """Whether it needs a broker: mosquitto, as `scene.broker`."""
+    waits: bool = False
+    """Whether it spends its time waiting, so that the long form plays it on all stores at the same time."""
     name: str = ""
     """That of its file."""
 

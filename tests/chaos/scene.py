@@ -21,7 +21,7 @@ from tests.acceptance.program import ROOT, clean_environment
 from tests.chaos.app.jobs.work import job_of
 from tests.chaos.app.orders import QUEUES, Kind, Order
 from tests.chaos.checker import Finding, Span
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Fleet, Member
 from tests.chaos.ledger import Ledger
 from tests.chaos.mix import ALL_KINDS, Mix, shares
 from tests.chaos.progress import Progress
@@ -29,6 +29,7 @@ from tests.chaos.publisher import Publisher
 from tests.chaos.run import Size
 from tests.chaos.stores import Store
 from tests.servers.mosquitto import MosquittoProcess
+from tests.servers.mqtt_wire import accepts
 
 PATIENCE = 90.0
 """Seconds without any progress after which a run has failed."""
@@ -187,6 +188,14 @@ class Scene:
                 raise StalledError(f"nothing moved for {PATIENCE:g} s while waiting for {what}; open: {left}")
             await asyncio.sleep(0.01)
 
+    async def until_started(self, members: Sequence[Member], tries: int) -> None:
+        """Wait until these workers together have begun so many tries."""
+
+        async def is_so() -> bool:
+            return sum(self.progress.started.get(each.pid, 0) for each in members) >= tries
+
+        await self._until(is_so, f"{tries} tries in {', '.join(map(str, members))}")
+
     # ── the store ────────────────────────────────────────────────────────────────────────────────────
 
     async def left_over(self) -> int:
@@ -197,6 +206,13 @@ class Scene:
         """The orders whose jobs have rows in failed_jobs."""
         rows = await self.app.failures.rows()
         return [_order_of(row.payload) for row in rows]
+
+    def close(self) -> None:
+        """Whatever has happened, nothing is left behind."""
+        self.fleet.close()
+        self.ledger.close()
+        if self._broker:  # ends the router's session
+            accepts(self._broker.host, self._broker.port, self.env["MQTT_CLIENT_ID"])
 
     def _environment(self, broker: MosquittoProcess | None) -> dict[str, str]:
         at_broker = {"MQTT_BROKER": broker.host, "MQTT_PORT": str(broker.port)} if broker else {}

@@ -60,6 +60,12 @@ class ChaosServers:
         if kind == "redis":
             await delete_keys(settings["REDIS_URL"], settings["REDIS_PREFIX"])
 
+    def start(self, kind: str) -> None:
+        """Start what a store needs, lest that hold up runs that are played at the same time."""
+        self._database("sqlite" if kind == "redis" else kind)
+        if kind == "redis":
+            self._server(kind)
+
     def close(self) -> None:
         self._stack.close()
 

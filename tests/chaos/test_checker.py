@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checker import GRACE, Verdict, check
-from tests.chaos.ledger import Entry, Ledger, What, read
+from tests.chaos.ledger import Entry, Ledger, What, Where, read
 
 
 class Tale:
@@ -106,8 +106,21 @@ def test_a_router_killed_before_its_puback_explains_that_a_message_is_handled_ag
     assert verdict.done_again == 1
 
 
-def test_a_worker_that_was_asked_to_stop_may_leave_a_try_without_an_end() -> None:
-    tale = Tale().accepted("a").tell("started", "a").tell("stopped", process=1).ran("a", process=2, attempt=2)
+def test_a_thread_may_outlast_the_grace_of_its_worker_and_is_cut_off_with_it() -> None:
+    tale = Tale().accepted("a").tell("started", "a", where="thread").tell("stopping", process=1)
+    tale.tell("stopped", process=1).ran("a", process=2, attempt=2)
+    assert rules(tale.verdict()) == []
+
+
+def test_a_thread_may_be_done_when_its_worker_has_given_it_up() -> None:
+    tale = Tale().accepted("a").tell("started", "a", where="thread").tell("stopping", process=1)
+    tale.tell("done", "a").tell("stopped", process=1).ran("a", process=2, attempt=2)
+    assert rules(tale.verdict()) == []
+
+
+def test_a_child_may_be_killed_by_a_worker_that_stops() -> None:
+    tale = Tale().accepted("a").tell("started", "a", where="child").tell("stopping", process=1)
+    tale.ran("a", process=2, attempt=2).tell("stopped", process=1)
     assert rules(tale.verdict()) == []
 
 
@@ -151,9 +164,28 @@ def test_a_row_without_a_call_of_failed_is_told() -> None:
     assert rules(Tale().accepted("a", fails=True).ran("a", ends="raised").verdict(rows={"a"})) == ["untold"]
 
 
-def test_a_repeat_after_a_worker_stopped_that_was_done_is_not_explained() -> None:
-    tale = Tale().accepted("a").ran("a").tell("stopped", process=1).ran("a", process=2, attempt=2)
-    assert rules(tale.verdict()) == ["unexplained"]
+def test_a_worker_that_stops_records_what_is_done() -> None:
+    tale = Tale().accepted("a").tell("stopping", process=1).ran("a").tell("stopped", process=1)
+    assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+def test_a_worker_that_stops_ends_what_runs_on_its_loop() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("stopping", process=1).tell("stopped", process=1)
+    assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+@pytest.mark.parametrize("where", ["thread", "child"])
+def test_what_ended_before_its_worker_was_asked_to_stop_is_not_repeated(where: Where) -> None:
+    tale = Tale().accepted("a").tell("started", "a", where=where).tell("done", "a").tell("stopping", process=1)
+    tale.tell("stopped", process=1)
+    assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+@pytest.mark.parametrize("where", ["thread", "child"])
+def test_what_a_stopping_worker_leaves_must_not_run_beside_its_next_try(where: Where) -> None:
+    tale = Tale().accepted("a").tell("started", "a", where=where).tell("stopping", process=1)
+    tale.tell("started", "a", process=2, attempt=2).tell("done", "a").tell("done", "a", process=2, attempt=2)
+    assert rules(tale.tell("stopped", process=1).verdict()) == ["overlap"]
 
 
 def test_a_message_handled_again_without_a_crash_is_not_explained() -> None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from core.job import Job
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import Ledger, Where
 
 PARENT = os.getppid()
 """In a child process for jobs: the worker. Of a child whose worker is dead, it would be another."""
@@ -22,10 +22,10 @@ def ledger() -> Ledger:
 
 
 @contextmanager
-def one_try(job: Job, about: str, *, in_child: bool = False) -> Iterator[None]:
-    """Writes down how a try begins and how it ends. `in_child`: it runs in a child, and dies with its worker."""
-    process = PARENT if in_child else os.getpid()
-    ledger().write("started", about, job=job.job_id, attempt=job.attempts, process=process)
+def one_try(job: Job, about: str, where: Where = "loop") -> Iterator[None]:
+    """Writes down how a try begins and how it ends."""
+    process = PARENT if where == "child" else os.getpid()
+    ledger().write("started", about, job=job.job_id, attempt=job.attempts, where=where, process=process)
     try:
         yield
     except BaseException:

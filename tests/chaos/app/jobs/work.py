@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from math import inf
 
 from core.job import Job
 from tests.chaos.app import record
@@ -40,7 +42,7 @@ class Work(Job):
 
 class ThreadWork(Work):
     def handle(self) -> None:  # type: ignore[override]
-        with record.one_try(self, self.order):
+        with record.one_try(self, self.order, "thread"):
             time.sleep(self.seconds)
             self.fail_on_purpose()
 
@@ -50,7 +52,7 @@ class ProcessWork(Work):
     execution = "process"
 
     def handle(self) -> None:  # type: ignore[override]
-        with record.one_try(self, self.order, in_child=True):
+        with record.one_try(self, self.order, "child"):
             time.sleep(self.seconds)
             self.fail_on_purpose()
 
@@ -65,11 +67,18 @@ class DoomedWork(Work):
         record.ledger().write("failed", self.order, job=self.job_id)
 
 
+class HeldWork(Work):
+    async def handle(self) -> None:
+        with record.one_try(self, self.order):
+            await asyncio.sleep(inf if "HOLD" in os.environ else self.seconds)
+
+
 _CLASSES: dict[Kind, type[Work]] = {
     "plain": Work,
     "thread": ThreadWork,
     "process": ProcessWork,
     "doomed": DoomedWork,
+    "held": HeldWork,
 }
 
 
