@@ -1,4 +1,4 @@
-"""On the way to the store, or to the broker, the network refuses, falls silent, slows down, and cuts off in mid-packet."""
+"""On the way to the store or the broker, the network refuses, falls silent, slows down, and cuts off in mid-packet."""
 
 from __future__ import annotations
 
