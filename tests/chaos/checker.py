@@ -12,8 +12,9 @@ disorder     a job that was started before an earlier one of its key had come to
 
 A crash explains the repeat of a try that was not yet recorded as done: the process was killed while the try ran, or
 shortly (GRACE) after it had ended, when its completion may have been on its way to the store; or it was frozen for as
-long that others had to take it for dead. A process that was asked to stop has ended all tries but those in threads and
-in children, which it leaves behind or kills.
+long that others had to take it for dead. A thread or a child process may wait for its turn, and has it when
+that goes on: such a try counts as begun when its worker was frozen. A process that was asked to stop has ended all
+tries but those in threads and in children, which it leaves behind or kills.
 
 A message is handled again where its router came to an end before the broker had its PUBACK. That makes another job,
 which may well run at the same time as the first.
@@ -107,6 +108,7 @@ class _Deaths:
         self._stopping: dict[int, float] = {}
         self._stopped: dict[int, float] = {}
         self._frozen: dict[int, list[float]] = defaultdict(list)
+        self._thawed: dict[int, list[float]] = defaultdict(list)
         self._outages = outages
         for entry in entries:
             if entry.what == "killed":
@@ -117,6 +119,8 @@ class _Deaths:
                 self._stopped[entry.process] = entry.at
             elif entry.what == "frozen":
                 self._frozen[entry.process].append(entry.at)
+            elif entry.what == "thawed":
+                self._thawed[entry.process].append(entry.at)
 
     def explain(self, one: Try, following: Try) -> bool:
         """Whether what befell the process of one try, or the store, is a reason for the following one."""
@@ -141,6 +145,12 @@ class _Deaths:
 
     def was_frozen(self, one: Try, until: float) -> bool:
         return any(one.begun <= moment <= until for moment in self._frozen[one.process])
+
+    def beginning(self, one: Try) -> float:
+        """When it began, or would have, had its process not been frozen."""
+        spans = zip(self._frozen[one.process], self._thawed[one.process], strict=False)
+        waited = [frozen for frozen, thawed in spans if frozen <= one.begun <= thawed + GRACE]
+        return min(waited) if waited and one.where != "loop" else one.begun
 
     def end_of(self, one: Try) -> float:
         """When it ran no longer, as far as is known. Of a child that a stopping worker kills, nobody writes it down."""
@@ -171,6 +181,7 @@ def check(
     `sent` are ids that may have arrived without being accepted; `outages` when a store was ill, as (begin, end).
     """
     stories, deaths = _stories(entries, rows), _Deaths(entries, outages)
+    _settle_beginnings(stories, deaths)
     findings = [
         *_of_ends(stories, frozenset(sent)),
         *_of_silence(stories, deaths),
@@ -198,6 +209,14 @@ def _stories(entries: Iterable[Entry], rows: Collection[str] | None) -> dict[str
     for id_ in [id_ for id_, story in stories.items() if story.failed] if rows is None else rows:
         stories[id_].has_row = True
     return dict(stories)
+
+
+def _settle_beginnings(stories: dict[str, Story], deaths: _Deaths) -> None:
+    for story in stories.values():
+        for tries in story.jobs.values():
+            for one in tries:
+                one.begun = deaths.beginning(one)
+            tries.sort(key=lambda each: each.begun)
 
 
 def _continue(story: Story, entry: Entry) -> None:

@@ -1,6 +1,6 @@
 """The routers and workers of a run: real processes, killed, frozen and stopped at will.
 
-Whatever is done to one is written into the ledger, of a kill once the process is dead.
+Whatever is done to one is written into the ledger: a kill once the process is dead, a freeze once it stands still.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from random import Random
 
 import psutil
 
+from tests.acceptance.program import until
 from tests.chaos.checker import Finding
 from tests.chaos.ledger import Ledger
 from tests.chaos.progress import Progress
@@ -128,10 +129,14 @@ class Fleet:
 
     async def working(self, role: str = "worker") -> Member:
         """One at random of those that have begun to work; waits for one that has."""
+        return (await self.some_working(1, role))[0]
+
+    async def some_working(self, number: int, role: str = "worker") -> list[Member]:
+        """As many at random."""
         async with asyncio.timeout(PATIENCE):
-            while not (found := self._have_worked(role)):  # noqa: ASYNC110, a ledger has no event
+            while len(found := self._have_worked(role)) < number:  # noqa: ASYNC110, a ledger has no event
                 await asyncio.sleep(0.01)
-        return self._random.choice(found)
+        return self._random.sample(found, number)
 
     def _have_worked(self, role: str) -> list[Member]:
         self._progress.look()
@@ -161,10 +166,11 @@ class Fleet:
         return self._start(member.role, member.arguments, member.env)
 
     def freeze(self, member: Member) -> None:
-        """SIGSTOP it and its children, as when the machine is suspended."""
-        self._ledger.write("frozen", process=member.pid)
+        """SIGSTOP it and its children, as when the machine is suspended; returns once they stand still."""
         member.is_frozen = True
         _signal_family(member.pid, signal.SIGSTOP)
+        until(lambda: psutil.Process(member.pid).status() == psutil.STATUS_STOPPED, f"{member} to stand still")
+        self._ledger.write("frozen", process=member.pid)
         self._faults[f"{member.role} frozen"] += 1
 
     def thaw(self, member: Member) -> None:

@@ -34,7 +34,7 @@ done      that try did its work, which is the last that it did.
 raised    that try ended with an exception, or was ended by its worker: cancelled, for instance.
 failed    the job was given up, and its failed() called.
 killed    the process is dead, by SIGKILL. Written by who killed it, once it was.
-frozen    the process is about to be stopped by SIGSTOP.
+frozen    the process has come to a standstill, by SIGSTOP. Written by who stopped it, once it had.
 thawed    it goes on.
 stopping  the process is about to be asked to stop, by SIGTERM.
 stopped   it has ended.

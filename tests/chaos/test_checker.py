@@ -25,8 +25,17 @@ class Tale:
     def accepted(self, about: str, *, key: str = "", fails: bool = False) -> Tale:
         return self.tell("accepted", about, key=key, fails=fails)
 
-    def ran(self, about: str, *, job: str = "", process: int = 1, attempt: int = 1, ends: What = "done") -> Tale:
-        self.tell("started", about, job=job, process=process, attempt=attempt)
+    def ran(
+        self,
+        about: str,
+        *,
+        job: str = "",
+        process: int = 1,
+        attempt: int = 1,
+        where: Where = "loop",
+        ends: What = "done",
+    ) -> Tale:
+        self.tell("started", about, job=job, process=process, attempt=attempt, where=where)
         return self.tell(ends, about, job=job, process=process, attempt=attempt)
 
     def later(self, seconds: float) -> Tale:
@@ -78,6 +87,12 @@ def test_a_kill_just_after_a_try_was_done_explains_the_next() -> None:
 def test_a_frozen_owner_explains_the_next_try_and_that_it_goes_on_late() -> None:
     tale = Tale().accepted("a").tell("started", "a").tell("frozen", process=1)
     tale.ran("a", process=2, attempt=2).tell("thawed", process=1).tell("done", "a")
+    assert rules(tale.verdict()) == []
+
+
+def test_what_waited_in_a_frozen_process_for_its_turn_begins_when_that_goes_on() -> None:
+    tale = Tale().accepted("a").tell("frozen", process=1).tell("started", "a", process=2, attempt=2)
+    tale.tell("thawed", process=1).ran("a", where="child").tell("done", "a", process=2, attempt=2)
     assert rules(tale.verdict()) == []
 
 
@@ -216,6 +231,12 @@ def test_a_kill_long_after_a_try_was_done_explains_nothing() -> None:
 def test_the_kill_of_another_process_explains_nothing(victim: int) -> None:
     tale = Tale().accepted("a").ran("a").tell("killed", process=victim)
     assert rules(tale.ran("a", process=4, attempt=2).verdict()) == ["unexplained"]
+
+
+def test_a_worker_that_goes_on_must_not_begin_what_others_have_taken_over() -> None:
+    tale = Tale().accepted("a").tell("frozen", process=1).tell("started", "a", process=2, attempt=2)
+    tale.tell("thawed", process=1).ran("a").tell("done", "a", process=2, attempt=2)
+    assert rules(tale.verdict()) == ["unexplained", "overlap"]
 
 
 def test_a_kill_after_the_repeat_explains_nothing() -> None:

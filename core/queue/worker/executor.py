@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
+from core.clock import since_boot
 from core.errors import EnvelopeError, JobError, JobProcessRaisedError, MaxTriesExceededError
 from core.job import Job, job_name
 from core.observability.events import Events, JobStarted
@@ -45,7 +46,10 @@ class Executor:
         self._processes = processes
         self._threads = ThreadRunner(threads)
 
-    async def execute(self, fetched: FetchedJob) -> Outcome:
+    async def execute(self, fetched: FetchedJob, start_by: float) -> Outcome:
+        """After the moment `start_by` (`since_boot`) it is too late to begin: the lease may be lost by then."""
+        if since_boot() > start_by:
+            return Released()
         try:
             job = load(fetched, self._registry)
         except EnvelopeError as error:
