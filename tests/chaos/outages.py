@@ -164,26 +164,30 @@ def _cpu_time(pid: int) -> float:
 
 @asynccontextmanager
 async def fed(scene: Scene, broker: Where, device: Where) -> AsyncIterator[None]:
-    """Two workers and a router, and work for them all the while: by dispatch and by message.
+    """A fleet with work to do all the while, by dispatch and by message; in the end all of it is done."""
+    async with fleet_at(scene, broker):
+        publisher = Publisher(device.host, device.port, scene.ledger, saves_late=True)
+        feeding = [asyncio.create_task(_feed(scene, way), name="feed") for way in (publisher.publish, scene.dispatch)]
+        try:
+            await scene.fleet.working()
+            yield
+            for task in feeding:
+                if task.done():
+                    task.result()  # why it ended
+        finally:
+            await end_tasks(*feeding)
+            await publisher.close()
+            scene.sent |= publisher.sent
+        await scene.until_all_done()
 
-    In the end all of it is done and they have stopped: what the run has put up for them may go.
-    """
+
+@asynccontextmanager
+async def fleet_at(scene: Scene, broker: Where) -> AsyncIterator[None]:
+    """Two workers and a router. In the end they have stopped: what the run has put up for them may go."""
     scene.fleet.start_worker(queues="chaos,processes")
     scene.fleet.start_worker()
     await scene.fleet.start_router(MQTT_BROKER=broker.host, MQTT_PORT=str(broker.port)).up()
-    publisher = Publisher(device.host, device.port, scene.ledger, saves_late=True)
-    feeding = [asyncio.create_task(_feed(scene, way), name="feed") for way in (publisher.publish, scene.dispatch)]
-    try:
-        await scene.fleet.working()
-        yield
-        for task in feeding:
-            if task.done():
-                task.result()  # why it ended
-    finally:
-        await end_tasks(*feeding)
-        await publisher.close()
-        scene.sent |= publisher.sent
-    await scene.until_all_done()
+    yield
     await scene.fleet.retire_all()
 
 

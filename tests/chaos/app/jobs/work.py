@@ -73,11 +73,19 @@ class HeldWork(Work):
             await asyncio.sleep(inf if "HOLD" in os.environ else self.seconds)
 
 
+class OnceWork(Work):
+    max_tries = 1
+
+    def fail_on_purpose(self) -> None:
+        """It would not be tried again."""
+
+
 _CLASSES: dict[Kind, type[Work]] = {
     "plain": Work,
     "thread": ThreadWork,
     "process": ProcessWork,
     "doomed": DoomedWork,
+    "once": OnceWork,
     "held": HeldWork,
 }
 
