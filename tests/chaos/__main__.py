@@ -49,7 +49,7 @@ def _parts(runs: Sequence[str] | None, stores: Sequence[str] | None) -> list[tup
 
 
 def _lacks(run: Run, store: str) -> bool:
-    reason = missing(store) or (missing("mosquitto") if run.broker else None)
+    reason = missing(store) or (missing("mosquitto") if run.broker else None) or run.lacks()
     if reason:
         print(f"{run.name} on {store} is left out: {reason}")
     return reason is not None

@@ -29,6 +29,10 @@ PATIENCE = 60.0
 """Seconds that a process gets to start or to stop, on a machine that is busy."""
 
 
+MAIN = "CHAOS_MAIN"
+"""In the environment of a process: what is started, if not this version's main.py."""
+
+
 class Member:
     """One process of `main.py`. What it logs is in the file `log`."""
 
@@ -47,7 +51,7 @@ class Member:
         self.is_frozen = False
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(make_project(directory)), *arguments],
+                [sys.executable, env.get(MAIN) or str(make_project(directory)), *arguments],
                 env={**env, "APP_HEALTH_FILE": str(self._health)},
                 cwd=directory,
                 stdin=subprocess.DEVNULL,

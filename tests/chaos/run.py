@@ -59,6 +59,8 @@ class Run:
     stores: tuple[str, ...] = STORES
     broker: bool = False
     """Whether it needs a broker: mosquitto, as `scene.broker`."""
+    lacks: Callable[[], str | None] = lambda: None
+    """Why it cannot be played here, whatever the store."""
     waits: bool = False
     """Whether it spends its time waiting, so that the long form plays it on all stores at the same time."""
     name: str = ""

@@ -12,7 +12,10 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.servers.databases import Databases, MysqlDatabases, PostgresDatabases, SqliteDatabases
+from redis.asyncio import Redis
+
+from core.database.tables import metadata
+from tests.servers.databases import Databases, MysqlDatabases, PostgresDatabases, SqliteDatabases, query
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
@@ -28,6 +31,24 @@ class Store:
     """Environment variables."""
     server: ServerProcess | None
     """None for SQLite. Whoever hurts it leaves it running."""
+
+    async def leftovers(self) -> dict[str, int]:
+        """How much there is of what a store without jobs should not have, by key or table; failed_jobs left out."""
+        if self.kind == "redis":
+            return await _keys(self.settings["REDIS_URL"], self.settings["REDIS_PREFIX"])
+        url = self.settings["DATABASE_URL"]
+        counts = {name: await query(url, f"SELECT count(*) FROM {name}") for name in _QUEUE_TABLES}
+        return {name: number for name, ((number,),) in counts.items() if isinstance(number, int) and number}
+
+
+_QUEUE_TABLES = [name for name in metadata.tables if name != "failed_jobs"]
+
+
+async def _keys(url: str, prefix: str) -> dict[str, int]:
+    """The set of the queues' names may stay."""
+    async with Redis.from_url(url, decode_responses=True) as client:
+        keys = [key async for key in client.scan_iter(f"{prefix}*") if key != f"{prefix}queues"]
+    return dict.fromkeys(keys, 1)
 
 
 class ChaosServers:

@@ -28,7 +28,7 @@ def chaos_servers() -> Iterator[ChaosServers]:
 def _played_on() -> Iterator[Any]:
     for name, run in all_runs().items():
         for store in run.stores:
-            reason = missing(store) or (run.broker and missing("mosquitto"))
+            reason = missing(store) or (run.broker and missing("mosquitto")) or run.lacks()
             marks = [pytest.mark.skip(reason=reason)] if reason else []
             yield pytest.param(run, store, id=f"{name}-{store}", marks=marks)
 

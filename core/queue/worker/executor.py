@@ -19,7 +19,7 @@ from core.queue.worker.first_step import begin
 from core.queue.worker.limits import LimitRules, Limits, timed_out
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
 from core.queue.worker.process_pool import ProcessPool
-from core.queue.worker.retry import decide
+from core.queue.worker.retry import decide, decide_unread
 from core.queue.worker.soft_timeout import run_coroutine
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
 from core.tasks import is_cancelled_for_stop
@@ -54,7 +54,7 @@ class Executor:
             job = load(fetched, self._registry)
         except EnvelopeError as error:
             self._started(fetched, job_of(fetched.payload))
-            return Failed(error, None)
+            return decide_unread(error, fetched.attempts, self._rules.of(getattr(error, "job", None)))
         self._started(fetched, job_name(type(job)))
         limits = self._rules.of(job)
         if fetched.attempts > limits.max_tries:

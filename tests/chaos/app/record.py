@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from core.job import Job
+from tests.chaos.app import census
 from tests.chaos.ledger import Ledger, Where
 
 PARENT = os.getppid()
@@ -25,6 +26,8 @@ def ledger() -> Ledger:
 def one_try(job: Job, about: str, where: Where = "loop") -> Iterator[None]:
     """Writes down how a try begins and how it ends."""
     process = PARENT if where == "child" else os.getpid()
+    if where != "child":
+        census.tell()
     ledger().write("started", about, job=job.job_id, attempt=job.attempts, where=where, process=process)
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.queue.queue_manager import queue
 from core.router import Router
-from tests.chaos.app import record
+from tests.chaos.app import census, record
 from tests.chaos.app.jobs.work import job_of
 from tests.chaos.app.orders import Order
 
@@ -12,6 +12,7 @@ TOPIC = "chaos/orders"
 
 
 async def take(payload: Order) -> None:
+    census.tell()
     record.ledger().write("handled", payload.id)
     await queue.push(job_of(payload), delay=payload.delay)
 
