@@ -43,21 +43,22 @@ def unsplit() -> Callable[[bytes], Iterator[bytes]]:
     return lambda data: iter([data])
 
 
-class NthAnswer:
-    """Cuts off the answer of that number, counted from 1, behind its first `keep` bytes; no other."""
+class NthAnswers:
+    """Cuts off the answers of these numbers, counted from 1, behind their first `keep` bytes; no others."""
 
-    def __init__(self, number: int, keep: int = 0) -> None:
-        self._left = number
+    def __init__(self, *numbers: int, keep: int = 0) -> None:
+        self.cuts = 0
+        self._numbers = numbers
         self._keep = keep
-        self.was_cut = False
+        self._seen = 0
 
     def __call__(self, piece: Piece) -> int | None:
         if piece.way == "request" or not piece.opens:
             return None
-        self._left -= 1
-        if self._left:
+        self._seen += 1
+        if self._seen not in self._numbers:
             return None
-        self.was_cut = True
+        self.cuts += 1
         return min(self._keep, len(piece.data) - 1)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TypeVar
-from uuid import uuid4
 
 from msgspec.structs import replace
 from sqlalchemy import delete, func, select
@@ -20,6 +19,7 @@ from core.database.engine import Answer, Database, Work
 from core.database.tables import failed_jobs, jobs
 from core.observability.events import Events
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.lost_fetches import LostFetches
 from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.statements.statements import Statements
 from core.queue.drivers.wake_up.pushes import Channel
@@ -44,6 +44,7 @@ class DatabaseDriver:
     def __init__(self, database: Database, events: Events) -> None:
         self.failures: FailureStore = DatabaseFailureStore(database)
         self._database = database
+        self._lost_fetches = LostFetches()
         self._statements, self._channel = _parts_for(database, events)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
@@ -73,12 +74,19 @@ class DatabaseDriver:
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
-        return await fetch_queue_by_queue(queues, limit, partial(self._fetch_from, lease=lease))
+        first = self._lost_fetches.first(queues)
+        return await fetch_queue_by_queue(first, limit, partial(self._fetch_from, lease=lease))
 
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
-        token = uuid4().hex
-        fetch = partial(self._statements.fetch, queue=queue, limit=limit, lease=lease, token=token)
-        return await self._write(fetch)
+        statements = self._statements
+        with self._lost_fetches.call(queue) as call:
+
+            async def work(connection: AsyncConnection) -> list[FetchedJob]:
+                token, lost = call.attempt()
+                again = lost and await statements.fetch_again(connection, queue, limit, lease, token, lost)
+                return again or await statements.fetch(connection, queue, limit, lease, token)
+
+            return await self._write(work)
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         return await self._apply(self._statements.remove, {each: each for each in leases})
