@@ -137,6 +137,10 @@ class _Deaths:
         is_hurt = self.befell(one.process, one.at, following.at) or self._was_ill(one.at, following.at)
         return is_stopped or is_cut or is_hurt
 
+    def most_jobs(self, story: Story) -> int:
+        """That a message may make. One that is only handled again as an answer was lost has its job already."""
+        return 1 if self._answers_lost else max(1, len(story.handled))
+
     def was_pushed_again(self, one: Try, following: Try) -> bool:
         """Whether the push of a job was told again, as its answer was lost, when the job was done already: with its
         tries counted anew. Of what was completed, a store knows nothing more."""
@@ -300,7 +304,7 @@ def _of_messages(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding
                     id_,
                     f"handled by process {one.process}, and again by {following.process} at {following.at:.3f}",
                 )
-        if len(story.jobs) > max(1, len(story.handled)):
+        if len(story.jobs) > deaths.most_jobs(story):
             yield Finding("unexplained", id_, f"{len(story.jobs)} jobs; it was handled {len(story.handled)} times")
 
 

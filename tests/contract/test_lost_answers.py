@@ -19,14 +19,20 @@ from sqlalchemy import make_url
 
 from config.redis import RedisSettings
 from core.database.engine import Database
+from core.handle_message import HandleMessage
+from core.mqtt.message import IncomingMessage
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
+from core.queue.queue_manager import QueueManager
 from core.queue.state import Retry
 from core.queue.worker.until_reached import until_reached
 from core.redis_client import new_redis
+from core.router import Router
+from core.routing.handling import MessageHandler
+from core.routing.table import RouteTable
 from tests.chaos.proxy import NthAnswers, Proxy
 from tests.contract.conftest import EmptyDatabases
 from tests.contract.jobs import (
@@ -163,6 +169,21 @@ async def test_a_push_whose_answer_is_lost_stores_each_job_once(line: Line, far:
         assert ids(await line.near.fetch([cut.queue], 10, LONG)) == ids(jobs)
         if not connected:
             await driver.close()
+
+
+async def test_a_message_whose_job_is_stored_without_an_answer_makes_one_job(line: Line, far: Driver) -> None:
+    manager = QueueManager({"database": lambda: far})
+    router = Router()
+    router.on("{name}", lambda name: manager.push(HandleMessage(topic=name, payload=b""), queue=name))
+    handler = MessageHandler(RouteTable([router]), events=Events(), record_failure=_no_failure)
+    for cut in every_answer(line.proxy):
+        await _connect(far)
+        await cut.tell(handler.handle, IncomingMessage(cut.queue, b"", qos=1))
+        assert states(await line.near.stats(cut.queue)) == {"available": 1}
+
+
+async def _no_failure(*failure: object) -> None:
+    raise AssertionError(failure)
 
 
 async def test_a_fetch_whose_answer_is_lost_counts_one_try(line: Line, far: Driver) -> None:

@@ -15,7 +15,7 @@ from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
 
 KINDS: dict[Kind, int] = {"plain": 40, "once": 40, "thread": 10, "doomed": 10}
-ONE_IN = 30
+ONE_IN = 10
 """Answers."""
 
 
