@@ -15,8 +15,10 @@ from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
 
 KINDS: dict[Kind, int] = {"plain": 40, "once": 40, "thread": 10, "doomed": 10}
-ONE_IN = 10
+ONE_IN = 20
 """Answers."""
+LEASE = 15.0
+"""Seconds. A transaction takes some answers, a new connection takes more: for a short lease, the store would be away."""
 
 
 async def play(scene: Scene, size: Size) -> None:
@@ -25,7 +27,7 @@ async def play(scene: Scene, size: Size) -> None:
     scene.mix = scene.mix_of(KINDS, longest_delay=0.5)
     with Proxy(server.host, server.port) as proxy:
         url = "REDIS_URL" if scene.store.kind == "redis" else "DATABASE_URL"
-        scene.env[url] = proxy.at(scene.env[url])
+        scene.env |= {url: proxy.at(scene.env[url]), "QUEUE_LEASE": str(LEASE)}
         begun = time.monotonic()
         async with fleet_at(scene, scene.broker), scene.publisher() as publisher:
             proxy.judge_by(LostAnswers(Random(scene.random.random()), ONE_IN))
