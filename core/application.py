@@ -214,7 +214,7 @@ class Application:
         from core.queue.worker.process_pool import ProcessPool
         from core.queue.worker.worker import Worker
 
-        self.jobs.require_handlers()
+        self.jobs.require_runnable()
         queue = self.settings.queue
         rules = LimitRules(Limits(queue.max_tries, queue.retry_after, queue.timeout), max_tries, timeout)
         processes = ProcessPool(queue.processes or _cores(), queue.process_max_jobs, self._process_setup)

@@ -32,7 +32,7 @@ from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mqtt_wire import accepts
 
 PATIENCE = 90.0
-"""Seconds without any progress after which a run has failed."""
+"""Seconds without any progress after which a run has failed, unless it says otherwise."""
 LEASE = 3.0
 """Seconds; short, that a run need not wait long for a rescue, and long enough for a machine that is busy."""
 MOST_OPEN = 1000
@@ -61,7 +61,10 @@ class Scene:
         """What `rounds` and `dispatch` bring; a run may put another in its place."""
         self.env = self._environment(broker)
         """Of the processes of the fleet; a run may change it before it starts any."""
+        self.patience = PATIENCE
         self._broker = broker
+        self.hold = directory / "hold"
+        """As long as this file is there, orders of the kind "held" do not end."""
         entries = directory / "ledger"
         entries.mkdir()
         self.ledger = Ledger(entries)
@@ -106,12 +109,12 @@ class Scene:
     # ── bringing work ────────────────────────────────────────────────────────────────────────────────
 
     async def rounds(self, size: Size) -> AsyncIterator[list[Order]]:
-        """The orders to bring before each fault. Ends early when the time of the run is over."""
+        """The orders to bring before each fault. Ends early, but not before the first, when the run's time is over."""
         for number in shares(self.random, size.jobs, size.faults):
+            yield self.mix.take(number)
             await self.until_open(MOST_OPEN)
             if time.monotonic() > self.until:
                 return
-            yield self.mix.take(number)
 
     async def dispatch(self, orders: Sequence[Order]) -> None:
         """Dispatch them from here, in order. Where the store is away, some are only `sent`."""
@@ -184,9 +187,9 @@ class Scene:
                 return
             if self.progress.entries != seen:
                 seen, at = self.progress.entries, time.monotonic()
-            if time.monotonic() > at + PATIENCE:
+            if time.monotonic() > at + self.patience:
                 left = list(self.progress.open)[:10]
-                raise StalledError(f"nothing moved for {PATIENCE:g} s while waiting for {what}; open: {left}")
+                raise StalledError(f"nothing moved for {self.patience:g} s while waiting for {what}; open: {left}")
             await asyncio.sleep(0.01)
 
     async def until_started(self, members: Sequence[Member], tries: int) -> None:
@@ -221,6 +224,7 @@ class Scene:
             "APP_PACKAGE": "tests.chaos.app",
             "PYTHONPATH": str(ROOT),
             "LEDGER": str(self.directory / "ledger"),
+            "HOLD": str(self.directory / "hold"),
             "LOG_LEVEL": "WARNING",
             "MQTT_CLIENT_ID": f"chaos-{self.directory.name}",
             "MQTT_RECONNECT_MIN": "0.1",

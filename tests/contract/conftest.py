@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -21,6 +22,7 @@ from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryDriver, MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from tests.contract.cost import redis_commands, sql_statements
+from tests.contract.passing_time import MovableClock, let_pass_in_database, let_pass_in_redis
 from tests.servers.databases import Databases, query
 from tests.servers.kinds import RedisServer, Servers, redis_kinds, sql_kinds
 from tests.servers.redis import delete_keys
@@ -34,6 +36,8 @@ class Place:
     """Makes a driver to it, with connections of its own, as another process would."""
     cost: Callable[[Driver], AbstractAsyncContextManager[Counter[str]]] | None
     """Counts what a driver asks of its server meanwhile; None where there is no server."""
+    let_pass: Callable[[int], Awaitable[None]]
+    """Lets that many seconds pass in the store at once, while nobody is at work."""
 
 
 class EmptyDatabases:
@@ -87,14 +91,21 @@ async def other(place: Place) -> AsyncIterator[Driver]:
 @asynccontextmanager
 async def _place(kind: str, servers: Servers, databases: EmptyDatabases, prefix: str) -> AsyncIterator[Place]:
     if kind == "memory":
-        driver = MemoryDriver()
-        yield Place(lambda: driver, None)
+        clock = MovableClock()
+        driver = MemoryDriver(monotonic=clock.monotonic, now=clock.now)
+        yield Place(lambda: driver, None, clock.let_pass)
         return
     match servers.get(kind):
         case RedisServer(url=url):
             failures = MemoryFailureStore()
-            yield Place(lambda: RedisDriver(Redis.from_url(url), failures, prefix=prefix), redis_commands)
+            yield Place(
+                lambda: RedisDriver(Redis.from_url(url), failures, prefix=prefix),
+                redis_commands,
+                partial(let_pass_in_redis, url, prefix),
+            )
             await delete_keys(url, prefix)
         case Databases() as server:
             url = await databases.get(server)
-            yield Place(lambda: DatabaseDriver(Database(url), Events()), sql_statements)
+            yield Place(
+                lambda: DatabaseDriver(Database(url), Events()), sql_statements, partial(let_pass_in_database, url)
+            )

@@ -68,10 +68,10 @@ class MemoryDriver:
         }
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        current = [pair for pair in failures if self._queue(pair[0].queue).current(pair[0])]
-        await self.failures.record(self.connection, [failure for _, failure in current])
-        await self.complete([lease for lease, _ in current])
-        return {lease.job_id for lease, _ in failures} - {lease.job_id for lease, _ in current}
+        current = {lease: failure for lease, failure in failures if self._queue(lease.queue).current(lease)}
+        await self.failures.record(self.connection, list(current.values()))
+        await self.complete(list(current))
+        return {lease.job_id for lease, _ in failures if lease not in current}
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         # From the last to the first, since each goes ahead of the one before.

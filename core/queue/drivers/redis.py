@@ -85,13 +85,13 @@ class RedisDriver:
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
         """Give jobs up. The rows are there when this returns, unless the table is slow or away: then they follow."""
-        records = {lease.job_id: record_of(failure) for lease, failure in failures}
+        records = {lease: record_of(failure) for lease, failure in failures}
         keys = (*TURNS, "jobs", "executing", "tries", "failed", "returned")
         stale = await self._end(
-            "fail", keys, failures, lambda each: (each[0], records[each[0].job_id]), first=self._scripts.channel
+            "fail", keys, failures, lambda each: (each[0], records[each[0]]), first=self._scripts.channel
         )
         for queue, mine in _by_queue(lease for lease, _ in failures if lease.job_id not in stale).items():
-            await self._unwritten.copy(queue, {lease.job_id: records[lease.job_id] for lease in mine})
+            await self._unwritten.copy(queue, {lease.job_id: records[lease] for lease in mine})
         if stale:  # an earlier call of this may have left failures there, and its answer got lost
             await self._unwritten.finish({lease.queue for lease, _ in failures if lease.job_id in stale})
         return stale

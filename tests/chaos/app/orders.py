@@ -12,7 +12,7 @@ thread   a plain function, which runs in a thread.
 process  a plain function in a child process; on a queue of its own, as not every worker is to pay for one.
 doomed   raises at every try: it is meant to be given up.
 once     a coroutine that may be tried once only, and never fails.
-held     a coroutine that, in a worker with HOLD in its environment, never ends.
+held     a coroutine that does not end as long as the file HOLD is there.
 """
 
 QUEUES = ("chaos", "processes")

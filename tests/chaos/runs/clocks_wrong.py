@@ -41,7 +41,7 @@ def start_with_clock(scene: Scene, clock: str) -> Member:
 RUN = Run(
     play,
     asked=Size(jobs=5_000, faults=40),
-    short=Size(jobs=150, faults=3),
+    short=Size(jobs=100, faults=2),
     share=1,
     stores=("redis", "postgresql", "mariadb"),
 )

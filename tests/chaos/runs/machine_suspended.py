@@ -20,6 +20,8 @@ from tests.chaos.scene import LEASE, Scene
 
 FROZEN = 2
 """Workers, at the same time."""
+IDLE_TRANSACTION = 30.0
+"""Seconds; DATABASE_ANSWER_TIMEOUT."""
 
 
 async def play(scene: Scene, size: Size) -> None:
@@ -44,12 +46,19 @@ async def _round(scene: Scene, orders: Sequence[Order], seconds: float) -> None:
         scene.fleet.freeze(each)
     over = time.monotonic() + seconds
     others = [_start_worker(scene, len(orders)) for _ in range(FROZEN)]
-    await scene.until_started(others, len(orders))
-    await asyncio.sleep(over - time.monotonic())
+    await asyncio.sleep(max(0.0, over - time.monotonic()))
+    scene.progress.look()
+    _find_stuck(scene, len(orders) - sum(scene.progress.started.get(each.pid, 0) for each in others), seconds)
     for each in owners:
         scene.fleet.thaw(each)
     await scene.until_all_done()
     await scene.fleet.retire(*owners, *others)
+
+
+def _find_stuck(scene: Scene, missing: int, seconds: float) -> None:
+    """An owner that was frozen in a transaction holds the locks of its jobs, until the server ends that."""
+    if missing > 0 and seconds > 2 * IDLE_TRANSACTION + 2 * LEASE:
+        scene.find("stuck", "rescue", f"of the jobs of frozen workers, {missing} did not begin anew in {seconds:g} s")
 
 
 def _start_worker(scene: Scene, jobs: int) -> Member:

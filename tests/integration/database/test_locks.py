@@ -10,6 +10,8 @@ from collections.abc import Set as AbstractSet
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.database.engine import Database
+from core.errors import QueueUnavailableError
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.state import Failure, Lease, NewJob, Retry
 from tests.servers.databases import query
@@ -75,3 +77,38 @@ async def test_nobody_waits_for_a_job_that_is_not_in_the_batch(
         await _lock(connection, "0")
         async with asyncio.timeout(10):
             assert await VERBS[verb](other, leases[1:7]) == set()
+
+
+async def test_whoever_stands_still_in_a_transaction_does_not_hold_its_jobs_for_ever(
+    driver: DatabaseDriver, migrated_database_url: str
+) -> None:
+    """A process that is frozen, or a machine that is gone without a word."""
+    leases = await _fetched(driver)
+    if not await _limits_idle_transactions(driver):
+        pytest.skip("MySQL has no limit for transactions that stand still")
+    await driver.renew(leases, -1)
+    database, has_locked, goes_on = Database(migrated_database_url, answer_timeout=1), asyncio.Event(), asyncio.Event()
+
+    async def stand_still() -> None:
+        async with database.transaction() as connection:
+            await _lock(connection, "0")
+            has_locked.set()
+            await goes_on.wait()
+            await _lock(connection, "1")
+
+    standing = asyncio.ensure_future(stand_still())
+    await has_locked.wait()
+    assert await driver.rescue(["q"]) == 8
+    async with asyncio.timeout(20):
+        while not await driver.rescue(["q"]):  # noqa: ASYNC110, a server tells nobody
+            await asyncio.sleep(0.05)
+    goes_on.set()
+    with pytest.raises(QueueUnavailableError):
+        await standing
+    await database.ping()
+    await database.close()
+
+
+async def _limits_idle_transactions(driver: DatabaseDriver) -> bool:
+    ((version,),) = await query(driver._database.url.text, "SELECT version()")
+    return "PostgreSQL" in str(version) or "MariaDB" in str(version)
