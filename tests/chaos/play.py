@@ -97,4 +97,6 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
         finally:
             scene.close()
     scene.found.extend(scene.fleet.findings())
-    return check(read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages)
+    return check(
+        read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages, answers_lost=scene.answers_lost
+    )

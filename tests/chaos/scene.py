@@ -60,6 +60,7 @@ class Scene:
         self.sent: set[str] = set()
         """Ids that may have arrived without being accepted."""
         self.outages: list[Span] = []
+        self.answers_lost: list[Span] = []
         self.mix = self.mix_of(ALL_KINDS)
         """What `rounds` and `dispatch` bring; a run may put another in its place."""
         self.env = self._environment(broker)

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from config.redis import RedisSettings
 from core.queue.drivers.pipelined_connection import PipelinedConnection
 from core.redis_client import new_redis
-from tests.contract.relay import relay_to
+from tests.chaos.proxy import Proxy
 from tests.servers.redis import ValkeyProcess
 
 LONG, SHORT = 30.0, 2.0
@@ -148,12 +148,13 @@ async def test_a_server_that_came_back_is_found_again(restartable_redis: ValkeyP
 
 async def test_a_server_that_says_nothing_is_given_up_and_left(redis_url: str) -> None:
     host, port = redis_url.removeprefix("redis://").split("/")[0].split(":")
-    async with relay_to(host, int(port)) as relay, connected_to(_url(relay.port), SHORT) as connection:
-        assert await connection.ask("PING") == b"PONG"
-        relay.swallow()
-        silent = await asyncio.gather(*(connection.ask("PING") for _ in range(3)), return_exceptions=True)
-        assert [type(each) for each in silent] == [RedisTimeoutError] * 3
-        assert await connection.ask("PING") == b"PONG"
+    with Proxy(host, int(port)) as proxy:
+        async with connected_to(_url(proxy.port), SHORT) as connection:
+            assert await connection.ask("PING") == b"PONG"
+            proxy.forget()
+            silent = await asyncio.gather(*(connection.ask("PING") for _ in range(3)), return_exceptions=True)
+            assert [type(each) for each in silent] == [RedisTimeoutError] * 3
+            assert await connection.ask("PING") == b"PONG"
 
 
 async def test_a_server_that_does_not_greet_is_given_up_by_all_who_wait_for_it_at_once() -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from redis.asyncio import Redis
 
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.lost_fetches import LostFetches
 from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.scripts import Scripts
 from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
@@ -23,6 +23,8 @@ SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
 TURNS = ("ordered", "turns", "waiting", "available", "scheduled")
 """The keys of lua/turns.lua."""
+
+_FETCHED = ("jobs", "executing", "tries")
 
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ class RedisDriver:
         self.failures = failures
         self._client = client
         self._scripts = Scripts(client, prefix)
+        self._lost_fetches = LostFetches()
         self._unwritten = UnwrittenFailures(client, self._scripts, failures, self.connection)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
@@ -53,13 +56,16 @@ class RedisDriver:
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
-        return await fetch_queue_by_queue(queues, limit, partial(self._fetch_from, lease=lease))
+        first = self._lost_fetches.first(queues)
+        return await fetch_queue_by_queue(first, limit, partial(self._fetch_from, lease=lease))
 
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
-        token = uuid4().hex
-        keys = ("jobs", "available", "executing", "tries")
-        reply = await self._scripts.run("fetch", queue, keys, min(limit, SCRIPT_JOBS), _ms(lease), token)
-        values = iter(reply)
+        with self._lost_fetches.call(queue) as call:
+            token, lost = call.attempt()
+            options = min(limit, SCRIPT_JOBS), _ms(lease), token
+            taken = lost and await self._scripts.run("fetch_again", queue, _FETCHED, *options, *lost)
+            taken = taken or await self._scripts.run("fetch", queue, (*_FETCHED, "available"), *options)
+        values = iter(taken)
         return [
             FetchedJob(job_id.decode(), queue, payload, int(tries), token)
             for job_id, payload, tries in zip(values, values, values, strict=True)
