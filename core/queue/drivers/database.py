@@ -94,7 +94,7 @@ class DatabaseDriver:
         plain = [job for job in stored if job.ordering_key is None]
         await self._push_chunks(connection, list(in_chunks(plain, self._statements.chunk_bytes)))
         await self._turns.arrive(connection, [job for job in stored if job.ordering_key is not None])
-        return left_out
+        return _others(left_out)
 
     def announce(self, jobs: Sequence[NewJob]) -> None:
         """Wake the workers that wait for these jobs, and see to the turns of those with an ordering key."""
@@ -228,7 +228,7 @@ class DatabaseDriver:
             await self._store(connection, [job for job in jobs if job.job_id not in left_out])
             if unique := sum(job.unique_key is not None for job in jobs):
                 await unique_jobs.prune(connection, 2 * unique, await self._statements.now(connection))
-            return left_out
+            return _others(left_out)
 
         try:
             return await self._database.write(work)
@@ -339,6 +339,11 @@ def _parts_for(database: Database, events: Events) -> tuple[Statements, Channel]
     from core.queue.drivers.wake_up.sqlite import SqliteChannel
 
     return SqliteStatements(), SqliteChannel(database)
+
+
+def _others(left_out: Mapping[str, str]) -> Mapping[str, str]:
+    """Without those that stand for themselves."""
+    return {job_id: standing for job_id, standing in left_out.items() if standing != job_id}
 
 
 def _rounds(by_lease: Mapping[Lease, Item]) -> list[dict[Lease, Item]]:

@@ -23,15 +23,19 @@ from core.queue.state import NewJob
 async def claim(connection: AsyncConnection, jobs: Sequence[NewJob], now: datetime) -> Mapping[str, str]:
     """Claim the unique keys of jobs that are to be stored.
 
-    Returns, by the ids of those that are not to be, the ids of the jobs that stand for them.
+    Returns, by the ids of those that are not to be, the ids of the jobs that stand for them. One that has claimed its
+    key before, in a push that is being repeated, and is stored no longer, stands for itself.
     """
     hashes = {job.job_id: key_hash(job.queue, job.unique_key) for job in jobs if job.unique_key is not None}
     first: dict[str, NewJob] = {}
     for job in jobs:
         if job.job_id in hashes:
             first.setdefault(hashes[job.job_id], job)
+    claimed = await _claimed(connection, first, now)
     holders = await _lock(connection, first, now)
-    beaten = {job_id: holders[name] for job_id, name in hashes.items() if holders[name] != job_id}
+    beaten = {job_id: holders[name] for job_id, name in hashes.items() if holders[name] != job_id or job_id in claimed}
+    if not beaten:
+        return beaten
     return {job_id: beaten[job_id] for job_id in beaten.keys() - await _stored(connection, list(beaten))}
 
 
@@ -47,6 +51,12 @@ async def prune(connection: AsyncConnection, limit: int, now: datetime) -> None:
     )
     names = (await connection.scalars(expired)).all()
     await delete_by_key(connection, unique_jobs.c.unique_hash, names)
+
+
+async def _claimed(connection: AsyncConnection, first: Mapping[str, NewJob], now: datetime) -> set[str]:
+    """The ids of those jobs that have their keys already."""
+    rows = await select_by_key(connection, select(unique_jobs), unique_jobs.c.unique_hash, list(first))
+    return {row.job_id for row in rows if row.job_id == first[row.unique_hash].job_id and row.expires_at > now}
 
 
 async def _lock(connection: AsyncConnection, first: Mapping[str, NewJob], now: datetime) -> dict[str, str]:

@@ -18,7 +18,7 @@ KINDS: dict[Kind, int] = {"plain": 40, "once": 40, "thread": 10, "doomed": 10}
 ONE_IN = 20
 """Answers."""
 LEASE = 15.0
-"""Seconds. A transaction takes some answers, and a new connection more: within a short lease, the store would be away."""
+"""Seconds. A transaction takes some answers, and a new connection more: for a short lease, the store would be away."""
 
 
 async def play(scene: Scene, size: Size) -> None:
