@@ -9,14 +9,16 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from redis.asyncio import Redis
-
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.cluster_connection import connection_to
+from core.queue.drivers.confirmed_writes import ConfirmedWrites
+from core.queue.drivers.durability import Durability
 from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.scripts import Scripts
 from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+from core.redis_client import ANSWER_TIMEOUT, RedisClient
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
@@ -29,20 +31,30 @@ class RedisDriver:
 
     connection = "redis"
 
-    def __init__(self, client: Redis, failures: FailureStore, *, prefix: str = "routemq:") -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        failures: FailureStore,
+        *,
+        prefix: str = "routemq:",
+        durability: Durability | None = None,
+    ) -> None:
         self.failures = failures
         self._client = client
-        self._scripts = Scripts(client, prefix)
+        self._connection = connection_to(client, ANSWER_TIMEOUT)
+        self._scripts = Scripts(client, self._connection, prefix)
+        self._writes = ConfirmedWrites(client, self._scripts, durability)
         self._unwritten = UnwrittenFailures(client, self._scripts, failures, self.connection)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
-        for queue, mine in _by_queue(jobs).items():
-            for part in _parts(mine):
-                args = [value for job in part for value in (job.job_id, job.payload, _ms(job.delay))]
-                keys = ("jobs", "available", "scheduled")
-                await self._scripts.run_on_known("push", queue, keys, self._scripts.channel(queue), *args)
+        async with self._writes.confirmed() as scripts:
+            for queue, mine in _by_queue(jobs).items():
+                for part in _parts(mine):
+                    args = [value for job in part for value in (job.job_id, job.payload, _ms(job.delay))]
+                    keys = ("jobs", "available", "scheduled")
+                    await scripts.run_on_known("push", queue, keys, scripts.channel(queue), *args)
         return {}
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
@@ -163,7 +175,8 @@ class RedisDriver:
     async def _put_back(self, queue: str, rows: Sequence[FailedJob]) -> int:
         args = [value for row in rows for value in (row.job_id, row.payload)]
         keys = ("jobs", "available", "returned", "failed")
-        await self._scripts.run_on_known("put_back", queue, keys, self._scripts.channel(queue), *args)
+        async with self._writes.confirmed() as scripts:
+            await scripts.run_on_known("put_back", queue, keys, scripts.channel(queue), *args)
         return len(rows)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
@@ -171,10 +184,12 @@ class RedisDriver:
     async def ping(self) -> None:
         async with self._scripts.reached():
             await self._client.ping()
+        await self._writes.require()
 
     async def close(self) -> None:
         await self._unwritten.close()
-        await self._scripts.close()
+        await self._writes.close()
+        await self._connection.close()
         await self._client.aclose()
 
     # ── how it is done ───────────────────────────────────────────────────────────────────────────────
