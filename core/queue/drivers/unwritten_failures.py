@@ -22,13 +22,13 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from redis.asyncio import Redis
 
 from core.errors import SchemaOutdatedError, UnavailableError
 from core.queue.driver import FailureStore
 from core.queue.drivers.scripts import Scripts
 from core.queue.state import Failure
 from core.queue.traceback_text import encodable
+from core.redis_client import RedisClient
 from core.tasks import end_tasks
 
 _log = logging.getLogger("routemq.queue.redis")
@@ -50,7 +50,7 @@ class _Outdated(Exception):
 class UnwrittenFailures:
     """Copies failures from Redis into the table, one write at a time, in a task of its own."""
 
-    def __init__(self, client: Redis, scripts: Scripts, table: FailureStore, connection: str) -> None:
+    def __init__(self, client: RedisClient, scripts: Scripts, table: FailureStore, connection: str) -> None:
         """`connection` is what the rows are to name as their connection."""
         self._client = client
         self._scripts = scripts
