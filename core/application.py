@@ -127,6 +127,7 @@ class Application:
         return QueueManager(
             {"database": self._database_driver, "redis": self._redis_driver, "memory": self._memory_driver},
             DispatchOptions(options.connection, options.default, options.max_payload, options.max_pending),
+            database=self.database.url,
             events=self.events,
         )
 

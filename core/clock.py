@@ -41,6 +41,14 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def since_boot() -> float:
+    """Seconds since the machine was started; where the system counts them (Linux), those of its suspensions as well."""
+    return time.clock_gettime(_BOOT_CLOCK) if _BOOT_CLOCK is not None else time.monotonic()
+
+
+_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 def jittered(seconds: float, spread: float = 0.25) -> float:
     """`seconds`, moved by up to ± `spread` of itself, so that a herd of processes does not act in step."""
     return seconds * random.uniform(1 - spread, 1 + spread)

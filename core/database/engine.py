@@ -15,7 +15,7 @@ from core.database.url import DatabaseUrl, Dialect, parse_url
 from core.errors import QueueUnavailableError, SchemaOutdatedError, SettingError
 
 if TYPE_CHECKING:
-    from sqlalchemy import ExceptionContext
+    from sqlalchemy import Connection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 Answer = TypeVar("Answer")
@@ -118,6 +118,7 @@ class Database:
         event.listen(engine.sync_engine, "do_connect", self._connect)
         event.listen(engine.sync_engine, "handle_error", _leave_read_only_server)
         if self.url.path:
+            event.listen(engine.sync_engine, "savepoint", _begin_before_savepoint)
             self._prepare_sqlite(self.url.path)
         return engine
 
@@ -294,6 +295,14 @@ class Database:
             "foreign_keys": "ON",
         }
         return {**arguments, "async_creator_fn": partial(connect, pragmas=pragmas)}
+
+
+def _begin_before_savepoint(connection: Connection, _name: str) -> None:
+    """Python begins a transaction of SQLite's with the first write, and a savepoint outside of any is one by itself:
+    to release that would be to commit what is in it, whatever becomes of the session."""
+    pooled: Any = connection.connection
+    if not pooled.driver_connection.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _make_directory(directory: Path) -> None:

@@ -121,6 +121,10 @@ _WORDS: dict[type[Event], tuple[int, Callable[[Any], str]]] = {
         logging.ERROR,
         lambda e: f"failed() of {_job(e)} raised; its row in failed_jobs stands",
     ),
+    events.JobDeduplicated: (
+        logging.INFO,
+        lambda e: f"kept out a duplicate {e.job} on {e.queue!r}: job {e.job_id} stands for it",
+    ),
     events.JobsRescued: (logging.WARNING, lambda e: f"rescued {e.count} jobs whose worker was lost"),
     events.StoreLost: (
         logging.WARNING,

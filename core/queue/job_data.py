@@ -39,6 +39,12 @@ def encode_data(job: Job) -> bytes:
         raise DispatchError(f"{job_name(type(job))} cannot be dispatched: {error}. Nothing was stored.") from error
 
 
+def values_of(job: Job) -> dict[str, Any]:
+    """The values of a job that `encode_data` takes."""
+    codec = _codec(type(job))
+    return {name: getattr(job, name) for name in codec.names} if codec else _attributes(job)
+
+
 def decode_data(cls: type[Job], data: bytes) -> Job:
     """A job of `cls` with these values. Raises EnvelopeError where they do not fit the class."""
     try:

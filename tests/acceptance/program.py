@@ -34,6 +34,11 @@ def until(condition: Callable[[], Any], what: str = "") -> Any:
     return found
 
 
+def clean_environment() -> dict[str, str]:
+    """That of the tests, without the settings of whatever else runs here."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "MQTT_", "QUEUE_"))}
+
+
 class Program:
     """One process of `main.py`. Leaving the `with` block kills it if it still runs."""
 
@@ -123,9 +128,7 @@ class Site:
     def __init__(self, directory: Path, **env: str) -> None:
         self.directory = directory
         self._journal = directory / "journal"
-        self.env = {
-            name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "MQTT_", "QUEUE_"))
-        } | {
+        self.env = clean_environment() | {
             "SAMPLE_DIRECTORY": str(directory),
             "SAMPLE_JOURNAL": str(self._journal),
             "APP_PACKAGE": "tests.acceptance.sample_app",

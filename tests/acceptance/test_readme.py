@@ -156,23 +156,33 @@ def test_the_readmes_test_passes_and_can_fail(tmp_path: Path) -> None:
 
 def test_the_python_face_runs_as_printed(tmp_path: Path) -> None:
     app = Documented.of(ROOT / "docs" / "python-face.md", tmp_path)
-    assert len(app.blocks) == 6
+    assert len(app.blocks) == 8
     app.migrate()
     report = app.run(
         message("devices/pump-7/status", '"online"'),
         message("sensors/mill/4/telemetry", {"value": 101.5}),
         message("sensors/mill/logs/a/b", "text"),
+        message("valves/v1/set", {"id": 1, "percent": 50}),
+        message("valves/v1/set", {"id": 1, "percent": 50}),
+        message("valves/v1/set", {"id": 2, "percent": 50}),
+        message("valves/v1/log", "text"),
+        message("valves/v1/set", {"percent": 50}),
     )
     assert report["routes"] == [
         "devices/{device_id}/status",
         "sensors/{site}/{sensor_id:int}/telemetry",
         "sensors/{site}/logs/{path:rest}",
+        "valves/{valve}/set",
+        "valves/{valve}/log",
     ]
     assert report["published"] == [["devices/pump-7/seen", '{"topic":"devices/pump-7/status","said":"online"}']]
-    assert report["completed"].count("app.jobs.raise_alarm.RaiseAlarm") == 3
-    assert report["completed"].count("printed.SendEmail") == 2
+    assert report["completed"].count("app.jobs.raise_alarm.RaiseAlarm") == 5
+    assert report["completed"].count("app.jobs.move_valve.MoveValve") == 2
+    assert report["completed"].count("printed.SendEmail") == 3
     assert report["completed"].count("printed.SendWelcome") == 2
-    assert (report["troubles"], report["failed_messages"]) == ([], [])
+    assert report["troubles"] == []
+    (failure,) = report["failed_messages"]
+    assert "MessagePartError: route 'valves/{valve}/set': 'payload.id'" in failure
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

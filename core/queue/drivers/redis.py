@@ -16,10 +16,13 @@ from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.scripts import Scripts
 from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
+from core.queue.envelope import ordering_key_of
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
+TURNS = ("ordered", "turns", "waiting", "available", "scheduled")
+"""The keys of lua/turns.lua."""
 
 T = TypeVar("T")
 
@@ -38,12 +41,14 @@ class RedisDriver:
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
+        left_out: dict[str, str] = {}
         for queue, mine in _by_queue(jobs).items():
             for part in _parts(mine):
-                args = [value for job in part for value in (job.job_id, job.payload, _ms(job.delay))]
-                keys = ("jobs", "available", "scheduled")
-                await self._scripts.run_on_known("push", queue, keys, self._scripts.channel(queue), *args)
-        return {}
+                script, keys, args = _keyed(part) if _has_keys(part) else _plain(part)
+                reply = await self._scripts.run_on_known(script, queue, keys, self._scripts.channel(queue), *args)
+                ids = map(_text, reply)
+                left_out.update(zip(ids, ids, strict=True))
+        return left_out
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
@@ -61,7 +66,8 @@ class RedisDriver:
         ]
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
-        return await self._end("complete", ("jobs", "executing", "tries"), leases, lambda lease: (lease,))
+        keys = (*TURNS, "jobs", "executing", "tries")
+        return await self._end("complete", keys, leases, lambda lease: (lease,), first=self._scripts.channel)
 
     async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
         return await self._end(
@@ -74,8 +80,10 @@ class RedisDriver:
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
         """Give jobs up. The rows are there when this returns, unless the table is slow or away: then they follow."""
         records = {lease: record_of(failure) for lease, failure in failures}
-        keys = ("jobs", "executing", "tries", "failed", "returned")
-        stale = await self._end("fail", keys, failures, lambda each: (each[0], records[each[0]]))
+        keys = (*TURNS, "jobs", "executing", "tries", "failed", "returned")
+        stale = await self._end(
+            "fail", keys, failures, lambda each: (each[0], records[each[0]]), first=self._scripts.channel
+        )
         for queue, mine in _by_queue(lease for lease, _ in failures if lease.job_id not in stale).items():
             await self._unwritten.copy(queue, {lease.job_id: records[lease] for lease in mine})
         if stale:  # an earlier call of this may have left failures there, and its answer got lost
@@ -135,14 +143,14 @@ class RedisDriver:
             return int(await self._client.hlen(self._scripts.key(queue, "jobs")))
 
     async def stats(self, queue: str) -> QueueStats:
-        keys = ("available", "scheduled", "executing", "retryable", "failed")
+        keys = ("available", "scheduled", "executing", "retryable", "failed", "waiting")
         available, scheduled, executing, retryable, unwritten, age = await self._scripts.run("stats", queue, keys)
         failed = unwritten + (await self.failures.count(self.connection)).get(queue, 0)
         return QueueStats(queue, available, scheduled, executing, retryable, failed, age / 1000)
 
     async def clear(self, queue: str) -> int:
-        keys = ("jobs", "tries", "available", "scheduled", "retryable")
-        return await self._repeat("clear", queue, keys, SCRIPT_JOBS)
+        keys = (*TURNS, "jobs", "tries", "retryable")
+        return await self._repeat("clear", queue, keys, self._scripts.channel(queue), SCRIPT_JOBS)
 
     async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
         """See the contract. The rows stay locked until the jobs are back, and are deleted then.
@@ -161,8 +169,8 @@ class RedisDriver:
         return count
 
     async def _put_back(self, queue: str, rows: Sequence[FailedJob]) -> int:
-        args = [value for row in rows for value in (row.job_id, row.payload)]
-        keys = ("jobs", "available", "returned", "failed")
+        args = [value for row in rows for value in (row.job_id, row.payload, _ordering(ordering_key_of(row.payload)))]
+        keys = (*TURNS, "jobs", "returned", "failed")
         await self._scripts.run_on_known("put_back", queue, keys, self._scripts.channel(queue), *args)
         return len(rows)
 
@@ -224,6 +232,38 @@ def _parts(items: Sequence[T]) -> list[Sequence[T]]:
 
 def _text(reply: bytes | str) -> str:
     return reply.decode() if isinstance(reply, bytes) else reply
+
+
+def _has_keys(jobs: Sequence[NewJob]) -> bool:
+    # Not any(): of the jobs of most apps none has, and a generator takes three times as long to find that.
+    return bool([job for job in jobs if job.ordering_key is not None or job.unique_key is not None])
+
+
+def _plain(jobs: Sequence[NewJob]) -> tuple[str, Sequence[str], list[Any]]:
+    """The script that stores jobs without ordering or unique keys, its keys, and what it takes for the jobs."""
+    args = [value for job in jobs for value in (job.job_id, job.payload, _ms(job.delay))]
+    return "push", ("jobs", "available", "scheduled"), args
+
+
+def _keyed(jobs: Sequence[NewJob]) -> tuple[str, Sequence[str], list[Any]]:
+    """The same for jobs of which some have such keys."""
+    args = [
+        value
+        for job in jobs
+        for value in (job.job_id, job.payload, _ms(job.delay), _ordering(job.ordering_key), _window(job))
+    ]
+    unique = [f"unique:{job.unique_key}" for job in jobs if job.unique_key is not None]
+    return "push_keyed", (*TURNS, "jobs", *unique), args
+
+
+def _ordering(key: str | None) -> str:
+    """An ordering key as the scripts have it: without a NUL, which ends it there, and empty where there is none."""
+    return "" if key is None else key.replace("%", "%25").replace("\0", "%00") or "%"
+
+
+def _window(job: NewJob) -> int:
+    """For how many milliseconds its unique key is taken; 0 where it has none."""
+    return 0 if job.unique_key is None else max(1, _ms(job.unique_for))
 
 
 def _ms(seconds: float) -> int:

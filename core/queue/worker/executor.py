@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
+from core.clock import since_boot
 from core.errors import EnvelopeError, JobError, JobProcessRaisedError, MaxTriesExceededError
 from core.job import Job, job_name
 from core.observability.events import Events, JobStarted
@@ -18,7 +19,7 @@ from core.queue.worker.first_step import begin
 from core.queue.worker.limits import LimitRules, Limits, timed_out
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
 from core.queue.worker.process_pool import ProcessPool
-from core.queue.worker.retry import decide
+from core.queue.worker.retry import decide, decide_unread
 from core.queue.worker.soft_timeout import run_coroutine
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
 from core.tasks import is_cancelled_for_stop
@@ -45,12 +46,15 @@ class Executor:
         self._processes = processes
         self._threads = ThreadRunner(threads)
 
-    async def execute(self, fetched: FetchedJob) -> Outcome:
+    async def execute(self, fetched: FetchedJob, start_by: float) -> Outcome:
+        """After the moment `start_by` (`since_boot`) it is too late to begin: the lease may be lost by then."""
+        if since_boot() > start_by:
+            return Released()
         try:
             job = load(fetched, self._registry)
         except EnvelopeError as error:
             self._started(fetched, job_of(fetched.payload))
-            return Failed(error, None)
+            return decide_unread(error, fetched.attempts, self._rules.of(getattr(error, "job", None)))
         self._started(fetched, job_name(type(job)))
         limits = self._rules.of(job)
         if fetched.attempts > limits.max_tries:

@@ -16,6 +16,8 @@ def test_routes_are_listed_with_what_is_subscribed_to(run: CommandLine) -> None:
             "shared": False,
             "worker_count": 1,
             "controller": "ingest",
+            "deduplicate_by": "payload.id",
+            "ordered_by": "id",
         },
         {
             "pattern": "logs/{path:rest}",
@@ -24,14 +26,18 @@ def test_routes_are_listed_with_what_is_subscribed_to(run: CommandLine) -> None:
             "shared": True,
             "worker_count": 3,
             "controller": "ingest",
+            "deduplicate_by": None,
+            "ordered_by": None,
         },
     ]
 
 
 def test_routes_are_a_table_for_people(run: CommandLine) -> None:
     lines = run("route-list").out.splitlines()
-    assert lines[0].split() == ["pattern", "topic_filter", "qos", "shared", "worker_count", "controller"]
-    assert lines[2].split() == ["logs/{path:rest}", "logs/#", "1", "True", "3", "ingest"]
+    names = ["pattern", "topic_filter", "qos", "shared", "worker_count", "deduplicate_by", "ordered_by", "controller"]
+    assert lines[0].split() == names
+    assert lines[1].split()[-3:] == ["payload.id", "id", "ingest"]
+    assert lines[2].split() == ["logs/{path:rest}", "logs/#", "1", "True", "3", "-", "-", "ingest"]
 
 
 def test_jobs_are_listed_with_their_own_options_and_the_configured_ones(run: CommandLine) -> None:
