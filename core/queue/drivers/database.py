@@ -67,7 +67,7 @@ class DatabaseDriver:
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
-        if any(job.ordering_key is not None or job.unique_key is not None for job in jobs):
+        if [job for job in jobs if job.ordering_key is not None or job.unique_key is not None]:
             return await self._push_with_keys(jobs)
         chunks = list(in_chunks(jobs, self._statements.chunk_bytes))
         if not chunks:
@@ -122,7 +122,7 @@ class DatabaseDriver:
             return await self._write(work)
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
-        if any(lease.turn is not None for lease in leases):
+        if [lease for lease in leases if lease.turn is not None]:
             return await self._remove(leases)
         return await self._apply(self._statements.remove, {each: each for each in leases})
 
@@ -155,6 +155,9 @@ class DatabaseDriver:
         rescued = {queue: await self._rescue(queue) for queue in queues}
         self._channel.announce(queue for queue, count in rescued.items() if count)
         await self._settle_all(queues)
+        if lost := await self._read(self._turns.lost):
+            await self._database.write(partial(self._turns.free, names=lost))
+            self._channel.announce(queues)
         return sum(rescued.values())
 
     async def is_idle(self, queues: Sequence[str]) -> bool:

@@ -31,6 +31,8 @@ _NOBODY = ""
 """Has a turn that was locked to see whose it is."""
 _ARRIVALS = 500
 """Arrivals that are settled at a time."""
+_LOOKED_AT = 200
+"""Turns that one look for lost ones comes by."""
 _KEPT = ("job_id", "queue", "payload", "dispatched_at", "turn")
 """What a job takes along when it goes from `waiting_jobs` to `jobs`."""
 
@@ -40,6 +42,7 @@ class Turns:
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
+        self._looked_at = ""
 
     async def push(self, connection: AsyncConnection, new: Sequence[NewJob]) -> None:
         """Store jobs, with ordering keys and without, in their order."""
@@ -66,10 +69,24 @@ class Turns:
 
     async def settle(self, connection: AsyncConnection, arrived: Mapping[int, str]) -> None:
         """See to the turns of what has arrived."""
-        names = list(dict.fromkeys(arrived.values()))
+        await self.free(connection, list(dict.fromkeys(arrived.values())))
+        await delete_by_key(connection, arrivals.c.id, list(arrived))
+
+    async def lost(self, connection: AsyncConnection) -> list[str]:
+        """Turns whose job was taken off by somebody who knows of no turns: a worker of an older version, or a hand.
+
+        Looks at some of them each time, which need not be exact: it goes round.
+        """
+        is_there = exists().where(jobs.c.job_id == turns.c.job_id)
+        some = select(turns.c.turn, is_there.label("is_there")).where(turns.c.turn > self._looked_at)
+        rows = (await connection.execute(some.order_by(turns.c.turn).limit(_LOOKED_AT))).all()
+        self._looked_at = rows[-1].turn if len(rows) == _LOOKED_AT else ""
+        return [row.turn for row in rows if not row.is_there]
+
+    async def free(self, connection: AsyncConnection, names: Sequence[str]) -> None:
+        """Lock turns, and hand on those whose job has gone."""
         await _lock(connection, dict.fromkeys(names, _NOBODY))
         await self.hand_on(connection, names)
-        await delete_by_key(connection, arrivals.c.id, list(arrived))
 
     async def lock(self, connection: AsyncConnection, leases: Iterable[Lease]) -> list[str]:
         """Lock the turns that these jobs have; returns them."""

@@ -255,12 +255,32 @@ async def test_who_closes_before_all_is_settled_leaves_it_to_the_rescuer(
 
 
 async def test_a_key_whose_job_was_deleted_by_hand_goes_on_with_the_next_push(driver: DatabaseDriver) -> None:
-    """Or by a worker of a version that knows of no turns."""
     line = new_line(3, KEY)
     await driver.push(line[:2])
     await query(driver._database.url.text, "DELETE FROM jobs")
     await driver.push(line[2:])
     assert await _fetched(driver) == [line[1].job_id]
+
+
+async def test_the_rescuer_hands_on_the_turns_of_jobs_that_an_older_worker_completed(
+    driver: DatabaseDriver, other: DatabaseDriver
+) -> None:
+    """However many there are, within some looks."""
+    lines = [new_line(2, f"device-{number}") for number in range(500)]
+    await driver.push([job for line in lines for job in line])
+    held = await driver.fetch([QUEUE], 1000, LONG)
+    as_it_knew_leases = [Lease(job.job_id, job.queue, job.token) for job in held[::2]]
+    assert await driver.complete(as_it_knew_leases) == set()
+    for _ in range(3):
+        assert await other.rescue([QUEUE]) == 0
+    assert sorted(await _fetched(other)) == sorted(line[1].job_id for line in lines[::2])
+
+
+async def test_the_rescuer_leaves_turns_alone_that_somebody_has(driver: DatabaseDriver) -> None:
+    await driver.push(new_line(2, KEY))
+    for _ in range(3):
+        await driver.rescue([QUEUE])
+        assert states(await driver.stats(QUEUE)) == {"available": 1, "scheduled": 1}
 
 
 # ── large ones ───────────────────────────────────────────────────────────────────────────────────────
