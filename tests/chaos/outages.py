@@ -19,6 +19,7 @@ from core.tasks import end_tasks
 from tests.chaos.app.orders import Order
 from tests.chaos.ledger import What
 from tests.chaos.publisher import Publisher
+from tests.chaos.run import Size
 from tests.chaos.scene import Scene
 
 BROKER = "mosquitto"
@@ -29,7 +30,9 @@ MOST_BUSY = 0.1
 SETTLED = 2.0
 """Seconds after which what was under way when a server fell ill is over."""
 PATIENCE = 60.0
-"""Seconds to WITHIN in the short form, which has to hold on a machine that is busy with other tests."""
+"""The same for the short form, which has to hold on a machine that is busy with other tests."""
+MANY = 10
+"""Faults that no short form has."""
 AFTERMATH = 5.0
 """Seconds after its return in which what an outage has done may still come to light: leases that ran out meanwhile,
 outcomes that wait to be told."""
@@ -50,8 +53,9 @@ class Harm:
     begin: Callable[[], object]
     end: Callable[[], object]
     seconds: float
-    """How long it lasts, if it always takes as long; or else at most."""
-    lasts: bool = False
+    """How long it lasts."""
+    at_most: bool = True
+    """Whether that is the longest, or always so long."""
     is_away: bool = True
     """Whether the server serves nobody meanwhile."""
 
@@ -73,16 +77,14 @@ class Where(Protocol):
     def port(self) -> int: ...
 
 
-async def hurt(
-    scene: Scene, harms: Sequence[Harm], times: int, broker: Where, *, is_long: bool, device: Where | None = None
-) -> None:
-    """Do these harms in turn, so many in all, to a fleet that has work to do; return once all of that is done.
+async def hurt(scene: Scene, size: Size, harms: Sequence[Harm], broker: Where, *, device: Where | None = None) -> None:
+    """Do these harms in turn to a fleet that has work to do; return once all of that is done.
 
     `broker` is where the router is to find it, `device` where messages are published, if not there too.
     """
-    outages = Outages(scene, WITHIN if is_long else PATIENCE)
+    outages = Outages(scene, WITHIN if size.faults >= MANY else PATIENCE)
     async with fed(scene, broker, device or broker):
-        for number in range(times):
+        for number in range(size.faults):
             if time.monotonic() > scene.until:
                 break
             await outages.bring(harms[number % len(harms)])
@@ -108,7 +110,7 @@ class Outages:
         settled = asyncio.create_task(self._settled(harm))
         await asyncio.to_thread(harm.begin)
         try:
-            await asyncio.sleep(harm.seconds if harm.lasts else self._scene.random.uniform(0.0, harm.seconds))
+            await asyncio.sleep(self._scene.random.uniform(0.0, harm.seconds) if harm.at_most else harm.seconds)
         finally:
             await asyncio.to_thread(harm.end)
             returned = time.monotonic()

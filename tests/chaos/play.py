@@ -88,6 +88,7 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
                 await run.play(scene, size)
                 await scene.until_all_done()
             await scene.fleet.retire_all()
+            await scene.finish()
             rows = set(await scene.given_up())
             left = await scene.left_over()
             if left:

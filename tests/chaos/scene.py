@@ -208,6 +208,10 @@ class Scene:
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────────
 
+    async def finish(self) -> None:
+        """Have done what processes left half done when they ended: failures that are not in failed_jobs yet."""
+        await self.app.queues.driver().rescue(QUEUES)
+
     async def left_over(self) -> int:
         """How many jobs the store holds."""
         return sum([await self.app.queues.size(queue) for queue in QUEUES])

@@ -12,6 +12,7 @@ from tests.chaos.app.orders import Kind
 from tests.chaos.outages import fleet_at
 from tests.chaos.proxy import LostAnswers, Proxy
 from tests.chaos.run import Run, Size
+from tests.chaos.runs.servers_cut_off import through
 from tests.chaos.scene import Scene
 
 KINDS: dict[Kind, int] = {"plain": 40, "once": 40, "thread": 10, "doomed": 10}
@@ -26,8 +27,7 @@ async def play(scene: Scene, size: Size) -> None:
     assert server
     scene.mix = scene.mix_of(KINDS, longest_delay=0.5)
     with Proxy(server.host, server.port) as proxy:
-        url = "REDIS_URL" if scene.store.kind == "redis" else "DATABASE_URL"
-        scene.env |= {url: proxy.at(scene.env[url]), "QUEUE_LEASE": str(LEASE)}
+        scene.env |= {**through(proxy, scene), "QUEUE_LEASE": str(LEASE)}
         begun = time.monotonic()
         async with fleet_at(scene, scene.broker), scene.publisher() as publisher:
             proxy.judge_by(LostAnswers(Random(scene.random.random()), ONE_IN))

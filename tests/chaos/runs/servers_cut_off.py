@@ -9,34 +9,51 @@ from tests.chaos.outages import BROKER, Harm, hurt
 from tests.chaos.proxy import Proxy, RandomCuts
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
+from tests.chaos.stores import missing
+from tests.servers.mosquitto import MosquittoProcess
 
-SECONDS, SECONDS_IN_SHORT = 15.0, 5.0
-"""That it is silent at most. Beyond ten, Redis is given up; beyond the lease, jobs are."""
-SHORT = Size(jobs=0, faults=8)
+REFUSED, ILL = 5.0, 3.0
+"""Seconds at most."""
+ONE_IN = 10
+"""Pieces that are cut."""
 
 
 async def play(scene: Scene, size: Size) -> None:
-    assert scene.store.server
-    is_long = size.faults > SHORT.faults
-    server, broker = scene.store.server, scene.broker
-    with Proxy(server.host, server.port) as to_store, Proxy(broker.host, broker.port) as to_broker:
-        url = "REDIS_URL" if scene.store.kind == "redis" else "DATABASE_URL"
-        scene.env[url] = to_store.at(scene.env[url])
-        silence = SECONDS if is_long else SECONDS_IN_SHORT
-        harms = [*_harms(scene, scene.store.kind, to_store, silence), *_harms(scene, BROKER, to_broker, silence)]
-        await hurt(scene, harms, size.faults, to_broker, is_long=is_long, device=broker)
+    server = scene.store.server
+    assert server
+    with (
+        MosquittoProcess() as broker,
+        Proxy(server.host, server.port) as to_store,
+        Proxy(broker.host, broker.port) as to_broker,
+    ):
+        scene.env |= through(to_store, scene)
+        store, device = _harms(scene, scene.store.kind, to_store, size), _harms(scene, BROKER, to_broker, size)
+        await hurt(scene, size, [*store, *device[:2], *store, *device[2:]], to_broker, device=broker)
 
 
-def _harms(scene: Scene, name: str, proxy: Proxy, silence: float) -> Sequence[Harm]:
-    cuts = RandomCuts(Random(scene.random.random()), one_in=10)
+def through(proxy: Proxy, scene: Scene) -> dict[str, str]:
+    """The setting with which the fleet reaches its store by way of a proxy."""
+    name = "REDIS_URL" if scene.store.kind == "redis" else "DATABASE_URL"
+    return {name: proxy.at(scene.env[name])}
+
+
+def _harms(scene: Scene, name: str, proxy: Proxy, size: Size) -> Sequence[Harm]:
+    """Silence lasts longest: there is a time after which each server is given up."""
+    cuts = RandomCuts(Random(scene.random.random()), ONE_IN)
     return [
-        Harm(name, "refused", proxy.refuse, proxy.pass_on, 5.0),
-        Harm(name, "silent", proxy.fall_silent, proxy.pass_on, silence),
-        Harm(name, "slow", lambda: proxy.slow_down(0.3), proxy.pass_on, 3.0, is_away=False),
-        Harm(name, "cut", lambda: proxy.judge_by(cuts), lambda: proxy.judge_by(None), 3.0, is_away=False),
+        Harm(name, "refused", proxy.refuse, proxy.pass_on, REFUSED),
+        Harm(name, "silent", proxy.fall_silent, proxy.pass_on, size.lasting),
+        Harm(name, "slow", lambda: proxy.slow_down(0.3), proxy.pass_on, ILL, is_away=False),
+        Harm(name, "cut", lambda: proxy.judge_by(cuts), lambda: proxy.judge_by(None), ILL, is_away=False),
     ]
 
 
 RUN = Run(
-    play, asked=Size(jobs=0, faults=160), short=SHORT, share=10, stores=("redis", "postgresql", "mariadb"), broker=True
+    play,
+    asked=Size(jobs=0, faults=36, lasting=15.0),
+    short=Size(jobs=0, faults=6, lasting=5.0),
+    share=4,
+    stores=("redis", "postgresql", "mariadb"),
+    lacks=lambda: missing("mosquitto"),
+    waits=True,
 )

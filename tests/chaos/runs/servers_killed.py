@@ -5,25 +5,31 @@ from __future__ import annotations
 from tests.chaos.outages import BROKER, Harm, hurt
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
+from tests.chaos.stores import missing
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.process import ServerProcess
 
-LONGEST = 5.0
-"""Seconds that a server is dead at most."""
 SAVES_AT_ONCE = "autosave_interval 1\nautosave_on_changes true"
 """Settings of a mosquitto that survives its kill, but for the one message that it acknowledged last."""
-SHORT = Size(jobs=0, faults=2)
 
 
 async def play(scene: Scene, size: Size) -> None:
     assert scene.store.server
     with MosquittoProcess(settings=SAVES_AT_ONCE) as broker:
-        harms = [_kill(scene.store.kind, scene.store.server), _kill(BROKER, broker)]
-        await hurt(scene, harms, size.faults, broker, is_long=size.faults > SHORT.faults)
+        store = _kill(scene.store.kind, scene.store.server, size)
+        await hurt(scene, size, [store, _kill(BROKER, broker, size), store, store], broker)
 
 
-def _kill(name: str, server: ServerProcess) -> Harm:
-    return Harm(name, "killed", server.kill, server.start, LONGEST)
+def _kill(name: str, server: ServerProcess, size: Size) -> Harm:
+    return Harm(name, "killed", server.kill, server.start, size.lasting)
 
 
-RUN = Run(play, asked=Size(jobs=0, faults=40), short=SHORT, share=4, stores=("redis", "postgresql", "mariadb"))
+RUN = Run(
+    play,
+    asked=Size(jobs=0, faults=28, lasting=5.0),
+    short=Size(jobs=0, faults=2, lasting=4.0),
+    share=2,
+    stores=("redis", "postgresql", "mariadb"),
+    lacks=lambda: missing("mosquitto"),
+    waits=True,
+)

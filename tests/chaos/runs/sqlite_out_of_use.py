@@ -14,35 +14,32 @@ from tests.chaos.outages import Harm, hurt
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
 
-LOCKED, LOCKED_IN_SHORT = 30.0, 7.0
-"""Seconds; SQLite itself waits for five."""
 FULL = 5.0
 """Seconds at most."""
 SIZE = 32 * 1024 * 1024
 """Bytes of the disk."""
-SHORT = Size(jobs=0, faults=2)
 
 
 async def play(scene: Scene, size: Size) -> None:
     file = make_url(scene.env["DATABASE_URL"]).database
     assert file
-    is_long = size.faults > SHORT.faults
     with _small_disk(Path(file)) as disk, closing(sqlite3.connect(file, check_same_thread=False)) as other:
-        harms = [_lock(other, LOCKED if is_long else LOCKED_IN_SHORT)]
+        harms = [_lock(other, size)]
         if disk is None:
             scene.note("The disk was not filled: only root may mount one that is small.")
         else:
             harms.append(Harm("sqlite", "disk full", lambda: _fill(disk), (disk / "ballast").unlink, FULL))
-        await hurt(scene, harms, size.faults, scene.broker, is_long=is_long)
+        await hurt(scene, size, harms, scene.broker)
 
 
-def _lock(other: sqlite3.Connection, seconds: float) -> Harm:
+def _lock(other: sqlite3.Connection, size: Size) -> Harm:
+    """For longer than SQLite itself waits."""
     other.execute("PRAGMA busy_timeout = 60000")  # there are writers all the while
 
     def lock() -> None:
         other.execute("BEGIN EXCLUSIVE")
 
-    return Harm("sqlite", "locked", lock, other.rollback, seconds, lasts=True)
+    return Harm("sqlite", "locked", lock, other.rollback, size.lasting, at_most=False)
 
 
 @contextmanager
@@ -67,4 +64,11 @@ def _fill(disk: Path) -> None:
             ballast.write(bytes(64 * 1024))
 
 
-RUN = Run(play, asked=Size(jobs=0, faults=40), short=SHORT, share=8, stores=("sqlite",), broker=True)
+RUN = Run(
+    play,
+    asked=Size(jobs=0, faults=40, lasting=30.0),
+    short=Size(jobs=0, faults=2, lasting=7.0),
+    share=6,
+    stores=("sqlite",),
+    broker=True,
+)
