@@ -103,6 +103,9 @@ class Application:
 
     @cached_property
     def failures(self) -> FailureStore:
+        """failed_jobs; with the queues in memory, as in tests, it is there as well."""
+        if self.settings.queue.connection == "memory":
+            return self.queues.driver().failures
         from core.queue.late_failures import LateFailureStore
 
         return cast("FailureStore", LateFailureStore(self._database_failures))
@@ -125,6 +128,7 @@ class Application:
         return QueueManager(
             {"database": self._database_driver, "redis": self._redis_driver, "memory": self._memory_driver},
             DispatchOptions(options.connection, options.default, options.max_payload, options.max_pending),
+            database=self.database.url,
             events=self.events,
         )
 
@@ -216,7 +220,7 @@ class Application:
         from core.queue.worker.process_pool import ProcessPool
         from core.queue.worker.worker import Worker
 
-        self.jobs.require_handlers()
+        self.jobs.require_runnable()
         queue = self.settings.queue
         rules = LimitRules(Limits(queue.max_tries, queue.retry_after, queue.timeout), max_tries, timeout)
         processes = ProcessPool(queue.processes or _cores(), queue.process_max_jobs, self._process_setup)

@@ -7,12 +7,14 @@ RouteMQError
 ├── MessageError                 a message cannot be handled as it is
 │   ├── PayloadError             ... its payload cannot be decoded into what the controller declares
 │   ├── ParameterError           ... a parameter in its topic does not fit what the controller declares
+│   ├── MessagePartError         ... it lacks the part that its route tells or orders messages by
 │   ├── NoRouteError             ... no route matches its topic
 │   └── RateLimitedError         ... it came beyond a rate limit
 ├── DispatchError                a job cannot be put on a queue
 │   └── PayloadTooLargeError     ... because it is larger than QUEUE_MAX_PAYLOAD
 ├── EnvelopeError                a stored job cannot be read back
 │   ├── EnvelopeVersionError     ... it was written by a newer RouteMQ
+│   │   └── JobVersionError      ... ... or dispatched by a newer version of its class
 │   └── UnknownJobError          ... its class is not among those found in app/jobs
 ├── JobError                     a try of a job ended without a result
 │   ├── JobTimeoutError          ... it ran longer than its timeout
@@ -62,6 +64,10 @@ class ParameterError(MessageError):
     """A parameter in a topic cannot be converted into the type that the controller declares."""
 
 
+class MessagePartError(MessageError):
+    """A message lacks the part that its route's `deduplicate_by` or `ordered_by` names, or that part cannot serve."""
+
+
 class NoRouteError(MessageError):
     """No route matches the topic of a message."""
 
@@ -84,6 +90,15 @@ class EnvelopeError(RouteMQError):
 
 class EnvelopeVersionError(EnvelopeError):
     """A stored job was written by a newer RouteMQ than this one."""
+
+
+class JobVersionError(EnvelopeVersionError):
+    """A stored job was dispatched by a newer version of its class than the one here."""
+
+    def __init__(self, message: str, job: object) -> None:
+        super().__init__(message)
+        self.job = job
+        """One of the class as it is here, without values: for its limits."""
 
 
 class UnknownJobError(EnvelopeError):

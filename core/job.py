@@ -13,10 +13,10 @@ keyword constructor; a class with a constructor of its own carries plain attribu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from copy import deepcopy
 from functools import partial
-from inspect import get_annotations
+from inspect import get_annotations, getattr_static, iscoroutinefunction
 from typing import Any, ClassVar, Literal, TypeAlias, dataclass_transform, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -24,12 +24,18 @@ import msgspec
 OPTIONS = ("max_tries", "retry_after", "timeout", "soft_timeout")
 """What travels with a job when it is set on the instance; the class' own options stay with the class."""
 
-RESERVED = frozenset({*OPTIONS, "execution", "queue", "job_id", "attempts"})
+OF_THE_CLASS = frozenset({"version", "ordering_key"})
+"""What a class alone can say."""
+
+OF_EACH_TRY = frozenset({"job_id", "attempts"})
+"""What the worker sets before `handle()`."""
+
+RESERVED = frozenset({*OPTIONS, *OF_THE_CLASS, *OF_EACH_TRY, "execution", "queue"})
 """Names that no declared field can have."""
 
 Execution: TypeAlias = Literal["auto", "process"]
 
-HOOKS = frozenset({"handle", "failed", "should_retry"})
+HOOKS = frozenset({"handle", "failed", "should_retry", "upgrade"})
 
 
 @dataclass_transform(kw_only_default=True)
@@ -52,6 +58,14 @@ class Job:
     """Seconds after which SoftTimeout is raised inside the job, once; 0 for never."""
     execution: ClassVar[Execution] = "auto"
     """Where `handle` runs. "auto": `async def` on the event loop, `def` in a thread. "process": in a child process."""
+    version: ClassVar[int] = 1
+    """Of what the class stores: raise it with each change that jobs stored before do not fit, and define `upgrade`."""
+    ordering_key: ClassVar[Any] = None
+    """Jobs of a queue with the same key run one at a time, in the order in which they were dispatched.
+
+    A text names the attribute whose value is the key; `def ordering_key(self)` returns it. A key is text, a whole
+    number, a UUID or an Enum of these; None leaves a job unordered.
+    """
     job_id: str
     """UUIDv7; set once it is dispatched, and inside `handle()`."""
     attempts: int
@@ -68,10 +82,8 @@ class Job:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.execution not in get_args(Execution):
-            raise TypeError(
-                f"{job_name(cls)}: execution={cls.execution!r} is not known; there are 'auto' and 'process'."
-            )
+        for problem in _problems(cls):
+            raise TypeError(f"{job_name(cls)}: {problem}.")
 
     def handle(self) -> Awaitable[None] | None:
         """Do the work. `async def` runs on the event loop, `def` in a thread, unless `execution` says otherwise."""
@@ -84,6 +96,14 @@ class Job:
         """Whether another try makes sense after this exception; asked only while tries are left."""
         return True
 
+    @classmethod
+    def upgrade(cls, data: dict[str, Any], version: int) -> dict[str, Any]:
+        """Make what `version` of this class has stored into what fits today.
+
+        `data` holds the values as the JSON of the store has them. What it raises fails the job, with its record.
+        """
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({values})"
@@ -92,6 +112,37 @@ class Job:
 def job_name(cls: type[Job]) -> str:
     """What a payload calls a class: its module and name, e.g. `app.jobs.send_email.SendEmail`."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _problems(cls: type[Job]) -> Iterator[str]:
+    """What of a class' own words cannot be."""
+    if cls.execution not in get_args(Execution):
+        yield f"execution={cls.execution!r} is not known; there are 'auto' and 'process'"
+    annotated = set(vars(cls).get("__annotations__", ()))
+    for name in sorted(annotated & OF_THE_CLASS - vars(cls).keys() | annotated & OF_EACH_TRY):
+        yield f"{name!r} cannot be a field: it is a word of RouteMQ's. Give the field another name"
+    yield from _problems_of_version(cls)
+    yield from _problems_of_ordering_key(cls.ordering_key)
+
+
+def _problems_of_version(cls: type[Job]) -> Iterator[str]:
+    upgrade = getattr_static(cls, "upgrade")
+    has_upgrade = upgrade is not vars(Job)["upgrade"]
+    if type(cls.version) is not int or cls.version < 1:
+        yield f"version={cls.version!r} is not usable; give a whole number from 1"
+    elif cls.version > 1 and not has_upgrade:
+        yield f"version={cls.version} needs upgrade(data, version), which makes what older ones stored fit this one"
+    elif cls.version == 1 and has_upgrade:
+        yield "upgrade() is never called while version is 1; raise that"
+    elif has_upgrade and (not isinstance(upgrade, classmethod | staticmethod) or iscoroutinefunction(cls.upgrade)):
+        yield "upgrade() is called before there is a job; make it a @classmethod or @staticmethod, not async"
+
+
+def _problems_of_ordering_key(key: Any) -> Iterator[str]:
+    if key is None or (isinstance(key, str) and key.isidentifier()):
+        return
+    if not callable(key) or iscoroutinefunction(key):
+        yield f"ordering_key={key!r} is not usable; name an attribute, or define it as a method that is not async"
 
 
 def declared_fields(cls: type[Job]) -> type[msgspec.Struct] | None:

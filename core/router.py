@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 from core.controller import Handler, bound
 from core.errors import RouteError
 from core.middleware import Middleware
 from core.routing import signature
+from core.routing.message_keys import KeyOptions, MessageKeys
 from core.routing.pattern import Pattern
 from core.routing.route import Route
 
@@ -25,6 +27,7 @@ class Router:
         self.routes: list[Route] = []
         self._prefix = ""
         self._middleware: tuple[Middleware, ...] = ()
+        self._keys = KeyOptions()
 
     def on(
         self,
@@ -35,12 +38,22 @@ class Router:
         shared: bool = False,
         worker_count: int = 1,
         middleware: Sequence[MiddlewareLike] = (),
+        deduplicate_by: str | None = None,
+        deduplicate_for: float | timedelta | None = None,
+        ordered_by: str | None = None,
     ) -> None:
         """Route the messages whose topic matches `pattern` to `handler`.
 
         `qos` is that of the subscription, 0 or 1. With `shared=True` the route is served by `worker_count`
         processes, among which the broker shares the messages out. `middleware` goes inside that of the
-        groups, the outermost first. Raises RouteError: file, line, pattern, what is wrong and what to do.
+        groups, the outermost first.
+
+        `deduplicate_by` names the part of a message (see core/routing/message_part.py) by which one that is delivered
+        or sent again within `deduplicate_for` seconds, an hour unless given, is known: what it dispatches is stored
+        once. `ordered_by` names the part whose messages are handled one at a time, in the order of their arrival, and
+        whose jobs run so: it is their ordering key, unless they have one of their own.
+
+        Raises RouteError: file, line, pattern, what is wrong and what to do.
         """
         text, where = _joined(self._prefix, pattern), _caller()
         try:
@@ -48,17 +61,31 @@ class Router:
             parsed, layers = Pattern.parse(text), self._with(middleware)
             handler = bound(handler)
             signature.check(handler, parsed.convertors)
+            options = KeyOptions(deduplicate_by, deduplicate_for, ordered_by).within(self._keys)
+            keys = MessageKeys.of(options, parsed, shared=shared)
         except RouteError as error:
             raise RouteError(f"{where}: pattern {text!r}: {error}") from error
-        self.routes.append(Route(parsed, handler, qos, shared, worker_count, layers, where))
+        self.routes.append(Route(parsed, handler, qos, shared, worker_count, layers, where, keys))
 
     @contextmanager
-    def group(self, prefix: str = "", middleware: Sequence[MiddlewareLike] = ()) -> Iterator[Router]:
-        """Routes under a common prefix, with common middleware. Groups may be nested."""
+    def group(
+        self,
+        prefix: str = "",
+        middleware: Sequence[MiddlewareLike] = (),
+        *,
+        deduplicate_by: str | None = None,
+        deduplicate_for: float | timedelta | None = None,
+        ordered_by: str | None = None,
+    ) -> Iterator[Router]:
+        """Routes under a common prefix, with common middleware, and with what else they do not say themselves.
+
+        Groups may be nested.
+        """
         inner = Router()
         inner.routes = self.routes
         inner._prefix = _joined(self._prefix, prefix)
         inner._middleware = self._with(middleware)
+        inner._keys = KeyOptions(deduplicate_by, deduplicate_for, ordered_by).within(self._keys)
         yield inner
 
     def _with(self, middleware: Sequence[MiddlewareLike]) -> tuple[Middleware, ...]:

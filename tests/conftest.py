@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_timeout  # type: ignore[import-untyped]
 
+from tests.examples import load_profile
 from tests.servers.databases import Databases
 from tests.servers.iotcore import IotcoreProcess
 from tests.servers.kinds import BrokerServer, RedisServer, Servers, broker_kinds, redis_kinds, sql_kinds
@@ -32,6 +33,7 @@ STDERR = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    load_profile()
     config.stash[STDERR] = os.dup(2)  # while a test runs, 2 is what it captures
 
 

@@ -26,4 +26,4 @@ class DeviceController(Controller):
 
     @staticmethod
     async def firmware(site: str, sensor: str, payload: str) -> None:
-        await dispatch(CheckFirmware(site=site, sensor=sensor, version=payload))
+        await dispatch(CheckFirmware(site=site, sensor=sensor, firmware=payload))

@@ -11,12 +11,12 @@ OLDEST_SUPPORTED = (2, 0)
 class CheckFirmware(Job):
     site: str
     sensor: str
-    version: str
+    firmware: str
 
     async def handle(self) -> None:
-        if _number(self.version) < OLDEST_SUPPORTED:
+        if _number(self.firmware) < OLDEST_SUPPORTED:
             # No other try would end better, so there is none: the job goes to failed_jobs at once.
-            raise PermanentError(f"{self.site}/{self.sensor} runs firmware {self.version}; update it to 2.0 or later.")
+            raise PermanentError(f"{self.site}/{self.sensor} runs firmware {self.firmware}; update it to 2.0 or later.")
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from core.cli.running import json_option, run_in_application
 
 if TYPE_CHECKING:
     from core.application import Application
+    from core.routing.route import Route
 
 
 @click.command()
@@ -27,12 +28,34 @@ def route_list(as_json: bool) -> None:
                 "shared": route.shared,
                 "worker_count": route.worker_count,
                 "controller": route.handler_name,
+                **_keys_of(route),
             }
             for route in app.routes.routes
         ]
-        print_table(rows, ("pattern", "topic_filter", "qos", "shared", "worker_count", "controller"), as_json)
+        print_table(rows, _ROUTE_COLUMNS, as_json)
 
     run_in_application(work, needs_tables=False)
+
+
+_ROUTE_COLUMNS = (
+    "pattern",
+    "topic_filter",
+    "qos",
+    "shared",
+    "worker_count",
+    "deduplicate_by",
+    "ordered_by",
+    "controller",
+)
+
+
+def _keys_of(route: Route) -> dict[str, str | None]:
+    """The parts of a message by which the route knows it again, and by which it orders."""
+    keys = route.keys
+    return {
+        "deduplicate_by": keys.deduplicate_by.text if keys and keys.deduplicate_by else None,
+        "ordered_by": keys.ordered_by.text if keys and keys.ordered_by else None,
+    }
 
 
 @click.command()
@@ -50,9 +73,14 @@ def job_list(as_json: bool) -> None:
                 "max_tries": getattr(cls, "max_tries", app.settings.queue.max_tries),
                 "retry_after": getattr(cls, "retry_after", app.settings.queue.retry_after),
                 "timeout": getattr(cls, "timeout", app.settings.queue.timeout),
+                "soft_timeout": getattr(cls, "soft_timeout", None),
+                "execution": cls.execution,
             }
             for cls in app.jobs
         ]
-        print_table(rows, ("job", "queue", "max_tries", "retry_after", "timeout"), as_json)
+        print_table(rows, _JOB_COLUMNS, as_json)
 
     run_in_application(work, needs_tables=False)
+
+
+_JOB_COLUMNS = ("job", "queue", "max_tries", "retry_after", "timeout", "soft_timeout", "execution")

@@ -56,6 +56,8 @@ def _json(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
 
 

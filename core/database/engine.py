@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import cached_property, partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
@@ -15,7 +16,7 @@ from core.database.url import DatabaseUrl, Dialect, parse_url
 from core.errors import QueueUnavailableError, SchemaOutdatedError, SettingError
 
 if TYPE_CHECKING:
-    from sqlalchemy import ExceptionContext
+    from sqlalchemy import Connection, ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 Answer = TypeVar("Answer")
@@ -118,6 +119,7 @@ class Database:
         event.listen(engine.sync_engine, "do_connect", self._connect)
         event.listen(engine.sync_engine, "handle_error", _leave_read_only_server)
         if self.url.path:
+            event.listen(engine.sync_engine, "savepoint", _begin_before_savepoint)
             self._prepare_sqlite(self.url.path)
         return engine
 
@@ -284,7 +286,7 @@ class Database:
     def _connect_arguments(self) -> dict[str, Any]:
         arguments = _CONNECT_ARGUMENTS[self.dialect]
         if self.dialect != "sqlite":
-            return arguments
+            return _with_idle_limit(self.dialect, arguments, max(1, ceil(self._answer_timeout)))
         from core.database.sqlite_connection import connect
 
         pragmas = {
@@ -294,6 +296,26 @@ class Database:
             "foreign_keys": "ON",
         }
         return {**arguments, "async_creator_fn": partial(connect, pragmas=pragmas)}
+
+
+def _with_idle_limit(dialect: Dialect, arguments: dict[str, Any], seconds: int) -> dict[str, Any]:
+    """Let the server end a transaction in which nothing was asked for so long.
+
+    A process that is frozen in one, or whose machine is gone without a word, holds the locks of its jobs: nobody
+    else could rescue them. MySQL has no such limit; what only MariaDB has, a comment hides from it.
+    """
+    if dialect == "postgresql":
+        limit = {"idle_in_transaction_session_timeout": f"{seconds}s"}
+        return {**arguments, "server_settings": {**arguments["server_settings"], **limit}}
+    return {**arguments, "init_command": f"{arguments['init_command']} /*M! , idle_transaction_timeout = {seconds} */"}
+
+
+def _begin_before_savepoint(connection: Connection, _name: str) -> None:
+    """Python begins a transaction of SQLite's with the first write, and a savepoint outside of any is one by itself:
+    to release that would be to commit what is in it, whatever becomes of the session."""
+    pooled: Any = connection.connection
+    if not pooled.driver_connection.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _make_directory(directory: Path) -> None:

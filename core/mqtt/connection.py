@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol, TypeVar
 
 import aiomqtt
@@ -35,6 +36,8 @@ _PROTOCOL_ERROR = 0x82
 _KEEP_ALIVE_TIMEOUT = 0x8D
 _PACKETS_PER_TURN = 64
 """Packets read before the other tasks of the loop get their turn."""
+
+_numbers = count(1)
 
 T = TypeVar("T")
 
@@ -86,6 +89,8 @@ class Connection(aiomqtt.Client):
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             **_session(options),
         )
+        self.number = next(_numbers)
+        """Higher than that of every connection before."""
         self.session_present = False
         # How many publish at once is bounded by who calls: no warning beyond ten.
         self.pending_calls_threshold = sys.maxsize
@@ -228,7 +233,7 @@ class Connection(aiomqtt.Client):
     # ── What paho and aiomqtt call ───────────────────────────────────────────────────────────────────
 
     def _on_message(self, client: PahoClient, userdata: Any, message: MQTTMessage) -> None:
-        self._receive(_incoming(message))
+        self._receive(_incoming(message, self.number))
 
     def _on_connect(
         self,
@@ -342,7 +347,7 @@ def _loss(flags: DisconnectFlags, code: ReasonCode) -> Loss:
     return Loss("the connection broke off")
 
 
-def _incoming(message: MQTTMessage) -> IncomingMessage:
+def _incoming(message: MQTTMessage, connection: int) -> IncomingMessage:
     return IncomingMessage(
         topic=message._topic.decode("utf-8", "backslashreplace"),
         payload=bytes(message.payload),
@@ -351,6 +356,7 @@ def _incoming(message: MQTTMessage) -> IncomingMessage:
         duplicate=message.dup,
         properties=_message_properties(message.properties),
         mid=message.mid,
+        connection=connection,
     )
 
 

@@ -48,7 +48,7 @@ class FastConnection(Connection):
         has_room: HasRoom,
     ) -> None:
         super().__init__(options, client_id, tls=tls, receive=receive, has_room=has_room)
-        self._frames = FrameReader(is_v5=self._speaks_5)
+        self._frames = FrameReader(is_v5=self._speaks_5, connection=self.number)
         self._unread: Iterator[IncomingMessage | Packet] = iter(())
         self._pubacks: list[int] = []
 

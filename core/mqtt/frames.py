@@ -32,8 +32,10 @@ class Packet(NamedTuple):
 class FrameReader:
     """Takes in what was read from one connection, in pieces of any size."""
 
-    def __init__(self, *, is_v5: bool) -> None:
+    def __init__(self, *, is_v5: bool, connection: int = 0) -> None:
+        """`connection` is the number that its messages are marked with."""
         self._is_v5 = is_v5
+        self._connection = connection
         self._kept = bytearray()
         self._needed = 0  # bytes of `_kept` that make its packet whole, as far as is known
 
@@ -90,7 +92,9 @@ class FrameReader:
         if first & 2 and not mid:
             raise MalformedPacketError("a PUBLISH of QoS 1 without a packet identifier (MQTT-2.2.1-3)")
         topic = str(data[topic_at:topic_end], "utf-8", "backslashreplace")
-        return IncomingMessage(topic, data[at:end], first >> 1 & 1, bool(first & 1), bool(first & 8), properties, mid)
+        return IncomingMessage(
+            topic, data[at:end], first >> 1 & 1, bool(first & 1), bool(first & 8), properties, mid, self._connection
+        )
 
 
 def _packet(first: int, body: bytes) -> Packet:

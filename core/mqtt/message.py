@@ -33,6 +33,8 @@ class IncomingMessage(msgspec.Struct, frozen=True, gc=False):
     properties: MessageProperties = NO_PROPERTIES
     mid: int = 0
     """The packet identifier; means nothing beyond the connection it came on."""
+    connection: int = 0
+    """The number of that connection: a later one has a higher."""
 
 
 @dataclass(frozen=True, slots=True)

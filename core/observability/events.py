@@ -127,6 +127,14 @@ class JobsDispatched(Event, frozen=True):
     count: int
 
 
+class JobDeduplicated(Event, frozen=True):
+    """A dispatch stored nothing, as a job with the same unique key stands for it."""
+
+    job_id: str  # of the job that stands for it
+    job: str  # the name of its class
+    queue: str
+
+
 # ── Processes ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from core.job import Job
-from core.observability.events import Events, JobsDispatched
+from core.job import Job, job_name
+from core.observability.events import Events, JobDeduplicated, JobsDispatched
 from core.queue import group_commit
 from core.queue.state import NewJob
 from core.tasks import start_task
@@ -19,9 +19,7 @@ _SLICE = 100
 class BulkDispatch:
     """Stores jobs in their order, chunk by chunk. `prepare` checks a job, and raises where it cannot be stored."""
 
-    def __init__(
-        self, prepare: Callable[[Job], NewJob], push: Callable[[Sequence[NewJob]], Awaitable[object]], events: Events
-    ) -> None:
+    def __init__(self, prepare: Callable[[Job], NewJob], push: group_commit.Push, events: Events) -> None:
         self._prepare = prepare
         self._push = push
         self._events = events
@@ -62,11 +60,13 @@ class BulkDispatch:
     async def _write(self, jobs: Iterable[Job], prepared: Sequence[NewJob]) -> None:
         rest = iter(jobs)
         for chunk in group_commit.chunks(prepared, _size):
-            await self._push(chunk)
+            standing = await self._push(chunk)
             for new, job in zip(chunk, rest, strict=False):  # the chunk first: it must not swallow a job
-                job.job_id = new.job_id
-                self._stored.append(new.job_id)
-            for name, count in Counter([new.queue for new in chunk]).items():
+                job.job_id = standing.get(new.job_id, new.job_id)
+                self._stored.append(job.job_id)
+                if job.job_id != new.job_id:
+                    self._events.emit(JobDeduplicated(job.job_id, job_name(type(job)), new.queue))
+            for name, count in Counter([new.queue for new in chunk if new.job_id not in standing]).items():
                 self._events.emit(JobsDispatched(name, count))
 
 

@@ -6,12 +6,14 @@ ids of those jobs, so that a late owner is told. Times are judged by the store's
 be repeated after an error whose outcome is unknown: a repetition changes nothing more. With one exception:
 a completed job leaves nothing behind that could tell of it, so a push that was stored, whose answer was lost
 and whose job was completed meanwhile stores it again, and it runs twice. Whoever gave up instead of
-repeating could only dispatch it under a new id, and have it run twice for certain, or lose it.
+repeating could only dispatch it under a new id, and have it run twice for certain, or lose it. A unique key is what
+is left behind: as long as its `unique_for` is not over, the repetition of such a push stores nothing.
 
 A job with an ordering key has its turn once all those pushed before it with the same key, on the same queue, are gone:
 completed, failed or cleared. Until then nobody fetches it, and it counts as scheduled. It keeps its turn through retry,
 release and rescue, and while it is scheduled itself. When it has gone, the next becomes available behind those that are
-by then, or is scheduled where its own delay is not over. A failed job that is put back stands behind the others of its key.
+by then, or is scheduled where its own delay is not over. A failed job that is put back stands behind the others of
+its key.
 
 A store that cannot be reached raises QueueUnavailableError. tests/contract holds every driver to this.
 """
@@ -22,9 +24,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class WakeUp(Protocol):
@@ -168,3 +173,14 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Give back every connection."""
+
+
+@runtime_checkable
+class TransactionalDriver(Protocol):
+    """A driver whose store is a database of the app's: it can push as a part of the app's own transactions."""
+
+    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str]:
+        """As `push`, in the transaction that `connection` is in. `announce` follows once that is committed."""
+
+    def announce(self, jobs: Sequence[NewJob]) -> None:
+        """Wake the workers that wait for these jobs. Returns at once."""

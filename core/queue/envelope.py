@@ -3,26 +3,32 @@
     {"v": 1, "id": "0190…", "job": "app.jobs.send_email.SendEmail", "queue": "emails",
      "dispatched_at": "2026-11-22T10:00:00.000001Z", "data": {"to": "a@example.com"}}
 
-`options` appears where an instance overrides its class (`job.max_tries = 1`).
+`options` appears where an instance overrides its class (`job.max_tries = 1`), `version` where that of the class is
+above 1, `ordering_key` where the job has one.
+
+An envelope is written in the lowest version whose readers do right by it: those of version 1 pass over what they do not
+know, so a job whose data another version of its class would misread, or whose turn would not be kept, is of version 2.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from core.clock import CENTURY
 from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError
-from core.job import OPTIONS, Job, job_name
+from core.job import OF_THE_CLASS, OPTIONS, Job, job_name
 from core.queue.job_data import decode_data, encode_data
+from core.queue.job_version import upgraded_data
 from core.queue.registry import JobRegistry
 
-VERSION = 1
+VERSION = 2
+"""The newest that is read."""
 
-_OPTIONS = frozenset(OPTIONS)
+_TOLD = OF_THE_CLASS.union(OPTIONS)
 
 
 class Envelope(msgspec.Struct, omit_defaults=True):
@@ -34,6 +40,8 @@ class Envelope(msgspec.Struct, omit_defaults=True):
     data: msgspec.Raw
     options: dict[str, int | float] = {}
     ordering_key: str | None = None
+    version: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """That of the class."""
 
 
 class _Version(msgspec.Struct):
@@ -55,14 +63,17 @@ _name_decoder = msgspec.json.Decoder(_Name)
 _ordering_key_decoder = msgspec.json.Decoder(_OrderingKey)
 
 
-def write_envelope(job: Job, job_id: str, queue: str, now: datetime) -> bytes:
+def write_envelope(job: Job, job_id: str, queue: str, now: datetime, ordering_key: str | None = None) -> bytes:
     """A job as a payload. Raises DispatchError where something of it cannot be stored."""
     data = msgspec.Raw(encode_data(job))
     name = _dispatchable_name(type(job))  # type: ignore[arg-type]  # mypy takes the class for one of its jobs
-    envelope = Envelope(VERSION, job_id, name, queue, now, data)
+    envelope = Envelope(1, job_id, name, queue, now, data)
+    version = type(job).version
+    if ordering_key is not None or version > 1:
+        envelope.v, envelope.ordering_key, envelope.version = 2, ordering_key, version
     own = vars(job)
-    if not _OPTIONS.isdisjoint(own):
-        envelope.options = {name: _checked_option(job, name, own[name]) for name in OPTIONS if name in own}
+    if not _TOLD.isdisjoint(own):
+        envelope.options = _own_options(job, own)
     return _encoder.encode(envelope)
 
 
@@ -78,8 +89,14 @@ def read_envelope(payload: bytes) -> Envelope:
 
 
 def load_job(envelope: Envelope, registry: JobRegistry) -> Job:
-    """The job in an envelope. Raises UnknownJobError, or EnvelopeError if its values do not fit the class."""
-    job = decode_data(registry.find(envelope.job), bytes(envelope.data))
+    """The job in an envelope.
+
+    Raises UnknownJobError, JobVersionError, or EnvelopeError if its values do not fit the class.
+    """
+    cls, data = registry.find(envelope.job), bytes(envelope.data)
+    if envelope.version != cls.version:
+        data = upgraded_data(cls, data, envelope.version)
+    job = decode_data(cls, data)
     if envelope.options:
         vars(job).update({name: envelope.options[name] for name in OPTIONS if name in envelope.options})
     job.job_id = envelope.id
@@ -125,6 +142,15 @@ def _dispatchable_name(cls: type[Job]) -> str:
             f"move it into a module of the app's jobs/."
         )
     return job_name(cls)
+
+
+def _own_options(job: Job, own: dict[str, Any]) -> dict[str, int | float]:
+    for name in OF_THE_CLASS.intersection(own):
+        raise DispatchError(
+            f"{job_name(type(job))} cannot be dispatched: {name!r} is for the class to say, not for one of its jobs. "
+            "Set it there; a value of the job's own needs another name. Nothing was stored."
+        )
+    return {name: _checked_option(job, name, own[name]) for name in OPTIONS if name in own}
 
 
 def _checked_option(job: Job, name: str, value: Any) -> float:

@@ -7,7 +7,7 @@ dispatch is written at once, so nothing is delayed for the sake of a fuller batc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from core.errors import QueueUnavailableError
@@ -18,7 +18,10 @@ CHUNK_BYTES = 8 * 1024 * 1024
 """One write's bounds, so that no store is asked for more at once than it takes in one packet."""
 
 
-_Waiting: TypeAlias = tuple[NewJob, "asyncio.Future[None]"]
+Push: TypeAlias = Callable[[Sequence[NewJob]], Awaitable[Mapping[str, str]]]
+"""That of a driver."""
+
+_Waiting: TypeAlias = tuple[NewJob, "asyncio.Future[str]"]
 
 
 class GroupCommit:
@@ -27,23 +30,23 @@ class GroupCommit:
     `limit` bounds the jobs that wait for their write; beyond it, `add` waits before it takes another.
     """
 
-    def __init__(self, push: Callable[[Sequence[NewJob]], Awaitable[object]], limit: int) -> None:
+    def __init__(self, push: Push, limit: int) -> None:
         self._push = push
         self._room = asyncio.Semaphore(limit)
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def add(self, job: NewJob) -> None:
-        """Return once the job is stored; raise what the write raised."""
+    async def add(self, job: NewJob) -> str:
+        """Return once the job is stored: its id, or that of the job that stands for it. Raise what the write raised."""
         async with self._room:
             entry = job, asyncio.get_running_loop().create_future()
             self._waiting.append(entry)
             self._start_writing()
-            await self._stored(entry)
+            return await self._stored(entry)
 
-    async def _stored(self, entry: _Waiting) -> None:
+    async def _stored(self, entry: _Waiting) -> str:
         try:
-            await entry[1]
+            return await entry[1]
         except asyncio.CancelledError:
             # Its room is given to another, so it must not wait here any longer.
             if entry in self._waiting:
@@ -72,7 +75,7 @@ class GroupCommit:
 
     async def _write_part(self, part: Sequence[_Waiting]) -> None:
         try:
-            await self._push([job for job, _ in part])
+            standing = await self._push([job for job, _ in part])
         except QueueUnavailableError as error:
             _refuse(part, error)
         except Exception as error:
@@ -82,7 +85,7 @@ class GroupCommit:
                 stored.cancel()
             raise
         else:
-            _accept(part)
+            _accept(part, standing)
 
     async def _write_singly(self, part: Sequence[_Waiting], error: Exception) -> None:
         """The store refused a batch: write its jobs one by one, so that only the culprit's dispatcher hears of it."""
@@ -93,10 +96,10 @@ class GroupCommit:
             await self._write_part([each])
 
 
-def _accept(part: Sequence[_Waiting]) -> None:
-    for _, stored in part:
+def _accept(part: Sequence[_Waiting], standing: Mapping[str, str]) -> None:
+    for job, stored in part:
         if not stored.done():  # done where its dispatcher was cancelled meanwhile
-            stored.set_result(None)
+            stored.set_result(standing.get(job.job_id, job.job_id) if standing else job.job_id)
 
 
 def _refuse(part: Sequence[_Waiting], error: Exception) -> None:

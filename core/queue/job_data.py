@@ -20,19 +20,29 @@ import msgspec
 from core.errors import DispatchError, EnvelopeError
 from core.job import RESERVED, Job, declared_fields, job_name
 from core.queue import plain_values
+from core.queue.read_back import ReadBack, leaves_open
 
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode
 _NATIVE = (*_BYTES, datetime, date, time, timedelta, UUID, Decimal)
+_MAX_LEVELS = 200
+"""Of JSON. To read one back takes up to two calls within each other, of the thousand that Python has: no more than
+half of those, whatever has called the worker."""
 
 
 def encode_data(job: Job) -> bytes:
     """The values of a job. Raises DispatchError, which names the job and what cannot be stored."""
     try:
         codec = _codec(type(job))
-        return codec.encode(job) if codec else _encode_plain(job)
+        return codec.encode(job) if codec else _refuse_deep(_encode_plain(job))
     except (TypeError, ValueError, NameError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
         raise DispatchError(f"{job_name(type(job))} cannot be dispatched: {error}. Nothing was stored.") from error
+
+
+def values_of(job: Job) -> dict[str, Any]:
+    """The values of a job that `encode_data` takes."""
+    codec = _codec(type(job))
+    return {name: getattr(job, name) for name in codec.names} if codec else _attributes(job)
 
 
 def decode_data(cls: type[Job], data: bytes) -> Job:
@@ -53,6 +63,7 @@ class _Codec:
     open_types: dict[str, Any]
     """Fields that plain_values writes, with their types."""
     decoder: msgspec.json.Decoder[Any]
+    read_back: ReadBack
     expected: dict[str, frozenset[type]] | None
     """Where each field is a number, text or the like: the types that its value may have."""
     plain: dict[tuple[type, ...], bool]
@@ -67,9 +78,9 @@ class _Codec:
             own = {name: getattr(job, name) for name in self.names}
         types = tuple(map(type, own.values()))
         if types not in self.plain and not self._learn(types):
-            return self._encode_checked(dict(own))
+            return self._encode_checked(own)
         data = _encode(own)
-        return self._encode_checked(dict(own)) if self.plain[types] and b"null" in data else data
+        return self._encode_checked(own) if self.plain[types] and b"null" in data else data
 
     def _learn(self, types: tuple[type, ...]) -> bool:
         """Whether values of these types are as expected."""
@@ -79,18 +90,22 @@ class _Codec:
         self.plain[types] = float in types
         return True
 
-    def _encode_checked(self, values: dict[str, Any]) -> bytes:
+    def _encode_checked(self, own: dict[str, Any]) -> bytes:
+        values = dict(own)
         for name, kind in self.open_types.items():
             msgspec.convert(values[name], kind, dec_hook=_read_foreign)
             values[name] = plain_values.to_json(values[name])
-        wire = msgspec.to_builtins(values, builtin_types=_NATIVE, enc_hook=_write_foreign)
+        wire = _builtins(values)
         # In JSON, bytes and datetimes look like text: here they are still told apart.
         msgspec.convert(wire, self.decoder.type, builtin_types=_BYTES, dec_hook=_read_foreign)
         data = _encode(wire)
         if b"null" in data:
             _refuse_infinite(wire)
-        self.decoder.decode(data)
-        return data
+        read = self.decoder.decode(data)
+        if self.read_back.fields:
+            again = _builtins({each: getattr(read, each) for each in self.read_back.fields})
+            self.read_back.require(own, wire, read, again)
+        return _refuse_deep(data)
 
     def decode(self, data: bytes) -> Job:
         job = self.cls.__new__(self.cls)
@@ -116,10 +131,12 @@ def _make_codec(cls: type[Job]) -> _Codec | None:
     if fields is None:
         return None
     infos = msgspec.structs.fields(fields)
-    open_types = {info.name: info.type for info in infos if _leaves_open(msgspec.inspect.type_info(info.type))}
+    open_types = {info.name: info.type for info in infos if leaves_open(msgspec.inspect.type_info(info.type))}
+    closed_types = {info.name: info.type for info in infos if info.name not in open_types}
     wire = msgspec.defstruct(cls.__name__, [_wire_field(info, open_types) for info in infos], kw_only=True)
     decoder = msgspec.json.Decoder(wire, dec_hook=_read_foreign)
-    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder, _expected(infos), {})
+    read_back = ReadBack(closed_types, _read_foreign)
+    return _Codec(cls, tuple(info.name for info in infos), open_types, decoder, read_back, _expected(infos), {})
 
 
 _PLAIN = (
@@ -158,12 +175,10 @@ def _default_of(info: msgspec.structs.FieldInfo) -> Any:
     return info.default if info.default_factory is msgspec.NODEFAULT else info.default_factory()
 
 
-def _leaves_open(info: Any) -> bool:
-    """Whether a type, or one inside it, is `Any`."""
-    if isinstance(info, msgspec.inspect.AnyType):
-        return True
-    inner = (getattr(info, name, ()) for name in ("item_type", "item_types", "key_type", "value_type", "types"))
-    return any(_leaves_open(each) for part in inner for each in (part if isinstance(part, tuple) else (part,)))
+def _builtins(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as JSON will have them, but for those that are text there and something else here."""
+    found: dict[str, Any] = msgspec.to_builtins(values, builtin_types=_NATIVE, enc_hook=_write_foreign)
+    return found
 
 
 def _write_foreign(value: Any) -> Any:
@@ -194,6 +209,21 @@ def _refuse_infinite(value: Any, path: str = "") -> None:
     elif isinstance(value, list | tuple):
         for each in value:
             _refuse_infinite(each, path)
+
+
+def _refuse_deep(data: bytes) -> bytes:
+    """What is written in a program may still be too deep for the one that reads it, further down in its calls."""
+    if data.count(b"[") + data.count(b"{") > _MAX_LEVELS and _levels(msgspec.json.decode(data)) > _MAX_LEVELS:
+        raise ValueError(f"its values are nested too deep: {_MAX_LEVELS} levels of JSON are allowed")
+    return data
+
+
+def _levels(value: Any) -> int:
+    levels, layer = 0, [value]
+    while layer := [each for each in layer if isinstance(each, dict | list)]:
+        levels += 1
+        layer = [inner for each in layer for inner in (each.values() if isinstance(each, dict) else each)]
+    return levels
 
 
 def _encode_plain(job: Job) -> bytes:

@@ -19,7 +19,7 @@ _AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 
 
 def to_json(value: Any) -> Any:
-    """`value` in terms of JSON. Raises TypeError for a type that could not be read back."""
+    """`value` in terms of JSON. Raises TypeError for a type that could not be read back, or ValueError."""
     kind = type(value)
     if kind in _AS_THEY_ARE:
         return value
@@ -51,6 +51,16 @@ def _write_float(value: float) -> Any:
     return value if math.isfinite(value) else {"$float": str(value)}
 
 
+def _write_moment(mark: str) -> Callable[[Any], Any]:
+    def write(value: datetime | time) -> Any:
+        offset = value.utcoffset()
+        if offset and abs(offset) < timedelta(seconds=1):  # fromisoformat() takes it for UTC
+            raise ValueError(f"{value!r} has a time zone of less than a second; convert it to UTC")
+        return {mark: value.isoformat()}
+
+    return write
+
+
 def _write_dict(value: dict[Any, Any]) -> Any:
     if all(type(key) is str and not key.startswith("$") for key in value):
         return {key: to_json(each) for key, each in value.items()}
@@ -70,9 +80,9 @@ _WRITERS: dict[type, Callable[[Any], Any]] = {
     frozenset: _write_many("$frozenset"),
     bytes: lambda value: {"$bytes": base64.b64encode(value).decode()},
     bytearray: lambda value: {"$bytearray": base64.b64encode(value).decode()},
-    datetime: lambda value: {"$datetime": value.isoformat()},
+    datetime: _write_moment("$datetime"),
     date: lambda value: {"$date": value.isoformat()},
-    time: lambda value: {"$time": value.isoformat()},
+    time: _write_moment("$time"),
     timedelta: lambda value: {"$timedelta": [value.days, value.seconds, value.microseconds]},
     UUID: lambda value: {"$uuid": str(value)},
     Decimal: lambda value: {"$decimal": str(value)},

@@ -10,18 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from core.clock import Clock, SystemClock
+from core.clock import CENTURY, Clock, SystemClock
 from core.errors import DispatchError, NotRunningError, PayloadTooLargeError, SettingError
 from core.job import Job, job_name
-from core.observability.events import Events, JobsDispatched
+from core.observability.events import Events, JobDeduplicated, JobsDispatched
 from core.queue.bulk import BulkDispatch
-from core.queue.driver import Driver
+from core.queue.driver import Driver, TransactionalDriver
 from core.queue.envelope import write_envelope
 from core.queue.group_commit import GroupCommit
 from core.queue.job_id import new_job_id
+from core.queue.ordering_key import own_ordering_key
+from core.queue.origin import Origin, current_origin
 from core.queue.queue_name import QUEUE_NAME_RULE, is_queue_name
 from core.queue.state import NewJob, QueueStats
+from core.queue.unique_key import unique_key
+from core.queue.within_session import require_session_of, transactional
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from core.database.url import DatabaseUrl
 
 
 @dataclass(frozen=True)
@@ -40,42 +50,79 @@ class QueueManager:
         drivers: Mapping[str, Callable[[], Driver]],
         options: DispatchOptions | None = None,
         *,
+        database: DatabaseUrl | None = None,
         events: Events | None = None,
         clock: Clock | None = None,
     ) -> None:
+        """`database` is where the connection `database` has its queues: sessions of that may dispatch within them."""
         self.options = options or DispatchOptions()
         self._factories = drivers
         self._drivers: dict[str, Driver] = {}
         self._commits: dict[str, GroupCommit] = {}
+        self._database = database
         self._events = events or Events()
         self._clock = clock or SystemClock()
 
     # ── dispatching ──────────────────────────────────────────────────────────────────────────────────
 
-    async def push(self, job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
+    async def push(
+        self,
+        job: Job,
+        *,
+        queue: str | None = None,
+        delay: float | timedelta = 0,
+        unique_for: float | timedelta | None = None,
+        unique_by: str | None = None,
+        session: AsyncSession | None = None,
+    ) -> str:
         """Store a job; returns its id once it is stored.
 
-        `delay` is in seconds, by the store's clock. Raises DispatchError for what cannot be stored,
-        PayloadTooLargeError beyond QUEUE_MAX_PAYLOAD, and QueueUnavailableError if the store is down.
+        `delay` is in seconds, by the store's clock. With `unique_for` (seconds), a job that was stored on the same
+        queue so long ago or less stands for this one, if it is the same: of this class, with the same data, or with
+        the same `unique_by`; nothing is stored then, and its id is returned. With `session`, the job is stored in the
+        transaction of that AsyncSession: it is there once that is committed, and never if that is rolled back.
+
+        Raises DispatchError for what cannot be stored, PayloadTooLargeError beyond QUEUE_MAX_PAYLOAD, and
+        QueueUnavailableError if the store is down; with `session`, what that raises.
         """
-        new = self._prepare(job, queue, _seconds(delay))
-        await self._commit().add(new)
-        job.job_id = new.job_id
-        self._events.emit(JobsDispatched(new.queue, 1))
-        return new.job_id
+        new = self._prepare(job, queue, _seconds(delay), unique_for, unique_by)
+        job.job_id = await (self._commit().add(new) if session is None else self._push_within(session, new))
+        if job.job_id != new.job_id:
+            self._events.emit(JobDeduplicated(job.job_id, job_name(type(job)), new.queue))
+        elif session is None:
+            self._events.emit(JobsDispatched(new.queue, 1))
+        return job.job_id
 
-    async def later(self, delay: float | timedelta, job: Job, *, queue: str | None = None) -> str:
+    async def later(
+        self,
+        delay: float | timedelta,
+        job: Job,
+        *,
+        queue: str | None = None,
+        unique_for: float | timedelta | None = None,
+        unique_by: str | None = None,
+    ) -> str:
         """Store a job that becomes available after `delay` (seconds, or a timedelta)."""
-        return await self.push(job, queue=queue, delay=delay)
+        return await self.push(job, queue=queue, delay=delay, unique_for=unique_for, unique_by=unique_by)
 
-    async def bulk(self, jobs: Sequence[Job], *, queue: str | None = None, delay: float | timedelta = 0) -> list[str]:
-        """Store many jobs, a thousand at a time; returns their ids in order.
+    async def bulk(
+        self,
+        jobs: Sequence[Job],
+        *,
+        queue: str | None = None,
+        delay: float | timedelta = 0,
+        unique_for: float | timedelta | None = None,
+    ) -> list[str]:
+        """Store many jobs, a thousand at a time; returns their ids in order, or with `unique_for` those of the jobs
+        that stand for them.
 
         A thousand are checked before the first of them is stored. Where one cannot be, or the store refuses some or
         is gone, those before them are stored and have their `job_id`; a note on the error says how many.
         """
         seconds = _seconds(delay)
-        bulk = BulkDispatch(lambda job: self._prepare(job, queue, seconds), self.driver().push, self._events)
+        bulk = BulkDispatch(
+            lambda job: self._prepare(job, queue, seconds, unique_for), self.driver().push, self._events
+        )
         return await bulk.run(list(jobs))
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────
@@ -126,29 +173,85 @@ class QueueManager:
             self._commits[name] = GroupCommit(self.driver(name).push, self.options.max_pending)
         return self._commits[name]
 
-    def _prepare(self, job: Job, queue: str | None, delay: float) -> NewJob:
+    def _prepare(
+        self,
+        job: Job,
+        queue: str | None,
+        delay: float,
+        unique_for: float | timedelta | None = None,
+        unique_by: str | None = None,
+    ) -> NewJob:
         name = _checked_queue(queue or getattr(job, "queue", None) or self.options.default_queue)
-        job_id = new_job_id()
-        payload = write_envelope(job, job_id, name, self._clock.now())
+        job_id, origin = new_job_id(), current_origin()
+        ordering_key = None if type(job).ordering_key is None else own_ordering_key(job)
+        if ordering_key is None and origin is not None:
+            ordering_key = origin.ordering_key
+        payload = write_envelope(job, job_id, name, self._clock.now(), ordering_key)
         if len(payload) > self.options.max_payload:
             raise PayloadTooLargeError(
                 f"{job_name(type(job))} has a payload of {len(payload)} bytes; QUEUE_MAX_PAYLOAD allows "
                 f"{self.options.max_payload}. Store the data elsewhere and dispatch a reference, or raise the setting."
             )
-        return NewJob(job_id, name, payload, delay)
+        if origin is None and unique_for is None and unique_by is None:
+            return NewJob(job_id, name, payload, delay, ordering_key)
+        return NewJob(job_id, name, payload, delay, ordering_key, *_uniqueness(job, unique_for, unique_by, origin))
+
+    async def _push_within(self, session: AsyncSession, new: NewJob) -> str:
+        """Store a job in a session's transaction; returns its id, or that of the job that stands for it."""
+        from core.database.after_commit import after_commit
+
+        driver = transactional(self.driver())
+        require_session_of(self._database, session)
+        standing = await driver.push_within(await session.connection(), [new]) or {}
+        if new.job_id in standing:
+            return standing[new.job_id]
+        after_commit(session.sync_session, lambda: self._committed(driver, new))
+        return new.job_id
+
+    def _committed(self, driver: TransactionalDriver, new: NewJob) -> None:
+        driver.announce([new])
+        self._events.emit(JobsDispatched(new.queue, 1))
+
+
+class PushOptions(TypedDict, total=False):
+    """What a dispatch may ask for: see QueueManager.push."""
+
+    queue: str | None
+    delay: float | timedelta
+    unique_for: float | timedelta | None
+    unique_by: str | None
+
+
+class SessionOptions(PushOptions, total=False):
+    session: AsyncSession | None
 
 
 class Queue:
     """The door to the open manager: `await queue.push(job)`."""
 
-    async def push(self, job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
-        return await current().push(job, queue=queue, delay=delay)
+    async def push(self, job: Job, **options: Unpack[SessionOptions]) -> str:
+        return await current().push(job, **options)
 
-    async def later(self, delay: float | timedelta, job: Job, *, queue: str | None = None) -> str:
-        return await current().later(delay, job, queue=queue)
+    async def later(
+        self,
+        delay: float | timedelta,
+        job: Job,
+        *,
+        queue: str | None = None,
+        unique_for: float | timedelta | None = None,
+        unique_by: str | None = None,
+    ) -> str:
+        return await current().later(delay, job, queue=queue, unique_for=unique_for, unique_by=unique_by)
 
-    async def bulk(self, jobs: Sequence[Job], *, queue: str | None = None, delay: float | timedelta = 0) -> list[str]:
-        return await current().bulk(jobs, queue=queue, delay=delay)
+    async def bulk(
+        self,
+        jobs: Sequence[Job],
+        *,
+        queue: str | None = None,
+        delay: float | timedelta = 0,
+        unique_for: float | timedelta | None = None,
+    ) -> list[str]:
+        return await current().bulk(jobs, queue=queue, delay=delay, unique_for=unique_for)
 
     async def size(self, queue: str | None = None) -> int:
         return await current().size(queue)
@@ -161,19 +264,18 @@ queue = Queue()
 _open: list[QueueManager] = []
 
 
-async def dispatch(job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
+async def dispatch(job: Job, **options: Unpack[SessionOptions]) -> str:
     """Store a job on its queue; returns its id once it is stored (see QueueManager.push)."""
-    return await current().push(job, queue=queue, delay=delay)
+    return await current().push(job, **options)
 
 
-def dispatch_from_thread(job: Job, *, queue: str | None = None, delay: float | timedelta = 0) -> str:
+def dispatch_from_thread(job: Job, **options: Unpack[PushOptions]) -> str:
     """`dispatch` for code that runs in a thread: a `def handle(self)` or a controller that is not async."""
     manager = current()
     _refuse_on(manager.loop)
     if not manager.loop.is_running():  # in a child process, a job that is not async has the loop to itself
-        return manager.loop.run_until_complete(manager.push(job, queue=queue, delay=delay))
-    future = asyncio.run_coroutine_threadsafe(manager.push(job, queue=queue, delay=delay), manager.loop)
-    return future.result()
+        return manager.loop.run_until_complete(manager.push(job, **options))
+    return asyncio.run_coroutine_threadsafe(manager.push(job, **options), manager.loop).result()
 
 
 def _refuse_on(loop: asyncio.AbstractEventLoop) -> None:
@@ -198,8 +300,28 @@ def current() -> QueueManager:
 
 def _seconds(delay: float | timedelta) -> float:
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if not 0 <= seconds < 100 * 365 * 86400:
+    if not 0 <= seconds < CENTURY:
         raise DispatchError(f"A delay of {delay} is not usable; give seconds from 0 up to a hundred years.")
+    return seconds
+
+
+def _uniqueness(
+    job: Job, unique_for: float | timedelta | None, unique_by: str | None, origin: Origin | None
+) -> tuple[str | None, float]:
+    """The unique key of a job, and the seconds for which it counts: those asked for, or those of its origin."""
+    if unique_for is not None:
+        return unique_key(job, unique_by), _window(unique_for)
+    if unique_by is not None:
+        raise DispatchError(f"unique_by={unique_by!r} says nothing without unique_for; give the seconds for which.")
+    if origin is None:
+        return None, 0.0
+    return origin.next_unique_key(job_name(type(job))), origin.unique_for
+
+
+def _window(unique_for: float | timedelta) -> float:
+    seconds = unique_for.total_seconds() if isinstance(unique_for, timedelta) else unique_for
+    if not 0 < seconds < CENTURY:
+        raise DispatchError(f"unique_for={unique_for} is not usable; give seconds above 0, up to a hundred years.")
     return seconds
 
 

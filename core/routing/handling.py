@@ -25,10 +25,13 @@ from core.observability.events import (
     StoreLost,
 )
 from core.queue.job_id import new_job_id
+from core.queue.origin import Origin, dispatching_from
 from core.routing.client import Client, Publisher
 from core.routing.context import Context, correlation_id_of
+from core.routing.message_keys import MessageKeys
 from core.routing.pattern import Pattern
 from core.routing.table import RouteTable
+from core.routing.turns import Turn, Turns
 from core.tasks import forget_cancellation, is_cancelled_for_stop
 
 RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int, str], Awaitable[None]]
@@ -39,12 +42,14 @@ _IsAway: TypeAlias = Callable[[Exception], bool]
 """Whether an error says that a server cannot be reached, and is to be waited for."""
 
 
-class _Arrival(Struct, frozen=True):
+class _Arrival(Struct):
     """What all tries of a message have in common."""
 
     at: datetime  # UTC
     correlation_id: str
     marks: set[object] = field(default_factory=set)
+    turn: Turn | None = None
+    """Among the messages of its key, once it has come."""
 
 
 class MessageHandler:
@@ -72,6 +77,7 @@ class MessageHandler:
         self._tries = tries
         self._shared = shared
         self._clock = clock or SystemClock()
+        self._turns = Turns()
         self._is_lost = False
         self._waiting = 0  # messages
 
@@ -83,24 +89,36 @@ class MessageHandler:
         it published need not be done more often than that. Any other server that cannot be reached is waited for,
         which counts as no try: the message keeps its place in the bounded intake, so the pressure reaches the broker.
         """
-        run, delays = partial(self._pass, message, self._arrival(message)), Backoff(0.1, 2)
+        arrival = self._arrival(message)
+        run, delays = partial(self._pass, message, arrival), Backoff(0.1, 2)
         is_away = _is_store_away if message.qos else _is_server_away
-        for attempt in count(1):
-            exception = await self._try(run, is_away)
-            if exception is None:
-                return
-            if message.qos and isinstance(exception, BrokerUnavailableError):
-                raise exception
-            if isinstance(exception, MessageError) or attempt >= self._tries:
-                await self._give_up(message, exception, attempt)
-                return
-            delay = delays.next()
-            self._emit(MessageRetried(message.topic, attempt, exception, delay))
-            await _undisturbed(partial(self._clock.sleep, delay))
+        try:
+            for attempt in count(1):
+                exception = await self._try(run, is_away)
+                if exception is None:
+                    return
+                if message.qos and isinstance(exception, BrokerUnavailableError):
+                    if arrival.turn is not None:
+                        arrival.turn.comes_again()
+                    raise exception
+                if isinstance(exception, MessageError) or attempt >= self._tries:
+                    await self._give_up(message, exception, attempt)
+                    return
+                delay = delays.next()
+                self._emit(MessageRetried(message.topic, attempt, exception, delay))
+                await _undisturbed(partial(self._clock.sleep, delay))
+        finally:
+            if arrival.turn is not None:
+                arrival.turn.end()
 
     async def run_once(self, message: IncomingMessage) -> None:
         """One pass through route and middleware. Raises whatever comes of it."""
-        await self._pass(message, self._arrival(message))
+        arrival = self._arrival(message)
+        try:
+            await self._pass(message, arrival)
+        finally:
+            if arrival.turn is not None:
+                arrival.turn.end()
 
     def _arrival(self, message: IncomingMessage) -> _Arrival:
         return _Arrival(self._clock.now(), correlation_id_of(message))
@@ -111,9 +129,22 @@ class MessageHandler:
         if self._shared not in (None, endpoint.route.shared):
             return
         context = self._context(message, arrival, endpoint.route.pattern, levels)
+        keys = endpoint.route.keys
+        origin = None if keys is None else await self._origin(keys, context, message, arrival)
         started = self._clock.monotonic()
-        await endpoint.run(context)
+        if origin is None:
+            await endpoint.run(context)
+        else:
+            with dispatching_from(origin):
+                await endpoint.run(context)
         self._tell(context, self._clock.monotonic() - started)
+
+    async def _origin(self, keys: MessageKeys, context: Context, message: IncomingMessage, arrival: _Arrival) -> Origin:
+        """What the dispatches of this try take over from the message; once it is its turn, which it keeps."""
+        key = keys.ordering_key(context)
+        if key is not None and arrival.turn is None:
+            arrival.turn = await self._turns.take((context.route, key), message)
+        return keys.origin(context, key)
 
     def _context(self, message: IncomingMessage, arrival: _Arrival, pattern: Pattern, levels: list[str]) -> Context:
         return Context(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.controller import Handler
 from core.middleware import Middleware
+from core.routing.message_keys import MessageKeys
 from core.routing.pattern import Pattern
 from core.routing.signature import name_of
 
@@ -20,6 +21,7 @@ class Route:
     middleware: tuple[Middleware, ...]  # the outermost first
     where: str
     """File and line of the registration."""
+    keys: MessageKeys | None = None
 
     @property
     def handler_name(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any, Self
 
 import psutil
 
+from tests.project import clean_environment as clean_environment  # noqa: PLC0414, for whoever starts programs
 from tests.project import make_project
 from tests.servers.guardian import guardian
 
@@ -123,9 +123,7 @@ class Site:
     def __init__(self, directory: Path, **env: str) -> None:
         self.directory = directory
         self._journal = directory / "journal"
-        self.env = {
-            name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "MQTT_", "QUEUE_"))
-        } | {
+        self.env = clean_environment() | {
             "SAMPLE_DIRECTORY": str(directory),
             "SAMPLE_JOURNAL": str(self._journal),
             "APP_PACKAGE": "tests.acceptance.sample_app",

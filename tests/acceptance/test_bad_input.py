@@ -94,7 +94,7 @@ ENVELOPES = {
     "unknown-class": b'{"v":1,"id":"%s","job":"app.Gone","queue":"default",'
     b'"dispatched_at":"2026-01-01T00:00:00Z","data":{}}',
     "truncated": b'{"v":1,"id":"%s","job":"tests.acc',
-    "newer-version": b'{"v":2,"id":"%s","whatever":"it says"}',
+    "newer-version": b'{"v":3,"id":"%s","whatever":"it says"}',
     "no-utf-8": b"\xff\xfe%s",
 }
 

@@ -4,13 +4,21 @@ lost         accepted, and neither done nor, where it is meant to fail, given up
 invented     handled, started or given up, and never accepted. One that its publisher never saw acknowledged may well
              have arrived: such a run passes the ids that it has sent.
 given up     though it is not meant to fail.
-unexplained  started again after it was done, or after a try without an end, with no crash that explains it.
+untold       given up, and its failed() never called, with no crash that explains it.
+unexplained  started again after it was done, or after a try without an end; handled again; or more jobs than it was
+             handled times: with no crash that explains it.
+doubled      more jobs than one, of what was sent more than once and is to become one.
 overlap      two tries of one job at the same time.
 disorder     a job that was started before an earlier one of its key had come to its end.
 
 A crash explains the repeat of a try that was not yet recorded as done: the process was killed while the try ran, or
 shortly (GRACE) after it had ended, when its completion may have been on its way to the store; or it was frozen for as
-long that others had to take it for dead.
+long that others had to take it for dead. A thread or a child process may wait for its turn, and has it when
+that goes on: such a try counts as begun when its worker was frozen. A process that was asked to stop has ended all
+tries but those in threads and in children, which it leaves behind or kills.
+
+A message is handled again where its router came to an end before the broker had its PUBACK. That makes another job,
+which may well run at the same time as the first.
 """
 
 from __future__ import annotations
@@ -18,9 +26,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
+from math import inf
 
-from tests.chaos.ledger import Entry
+from tests.chaos.ledger import Entry, Where
 
 GRACE = 2.0
 """Seconds that a completion may take to reach a store that is well. A ledger of a run in which stores are ill says how
@@ -48,12 +57,12 @@ class Verdict:
     kills: int
     findings: list[Finding]
 
-    def __str__(self) -> str:
-        counts = (
+    @property
+    def counts(self) -> str:
+        return (
             f"{self.accepted} accepted, {self.done_once} done once, {self.done_again} done again, "
             f"{self.given_up} given up, {self.kills} kills, {len(self.findings)} findings"
         )
-        return "\n".join([counts, *map(str, self.findings[:20])])
 
 
 @dataclass
@@ -61,6 +70,7 @@ class Try:
     process: int
     attempt: int
     begun: float
+    where: Where = "loop"
     ended: float | None = None
     """When it said that it was done, or raised."""
     is_done: bool = False
@@ -71,8 +81,16 @@ class Story:
     """What became of one id."""
 
     accepted: Entry | None = None
-    tries: list[Try] = field(default_factory=list)
+    handled: list[Entry] = field(default_factory=list)
+    jobs: dict[str, list[Try]] = field(default_factory=lambda: defaultdict(list))
+    """The tries of each job that was made for it."""
     failed: list[float] = field(default_factory=list)
+    has_row: bool = False
+    """In failed_jobs."""
+
+    @property
+    def tries(self) -> list[Try]:
+        return sorted(chain.from_iterable(self.jobs.values()), key=lambda each: each.begun)
 
     @property
     def done(self) -> int:
@@ -80,75 +98,135 @@ class Story:
 
 
 Span = tuple[float, float]
+"""From when to when, monotonic."""
 
 
 class _Deaths:
-    """When which process was killed or frozen."""
+    """When which process was killed, frozen or stopped."""
 
     def __init__(self, entries: Iterable[Entry], outages: Sequence[Span]) -> None:
-        self.killed: dict[int, float] = {}
+        self._killed: dict[int, float] = {}
+        self._stopping: dict[int, float] = {}
+        self._stopped: dict[int, float] = {}
         self._frozen: dict[int, list[float]] = defaultdict(list)
+        self._thawed: dict[int, list[float]] = defaultdict(list)
         self._outages = outages
         for entry in entries:
             if entry.what == "killed":
-                self.killed[entry.process] = entry.at
+                self._killed[entry.process] = entry.at
+            elif entry.what == "stopping":
+                self._stopping[entry.process] = entry.at
+            elif entry.what == "stopped":
+                self._stopped[entry.process] = entry.at
             elif entry.what == "frozen":
                 self._frozen[entry.process].append(entry.at)
+            elif entry.what == "thawed":
+                self._thawed[entry.process].append(entry.at)
 
     def explain(self, one: Try, following: Try) -> bool:
         """Whether what befell the process of one try, or the store, is a reason for the following one."""
-        until = one.ended + GRACE if one.ended is not None else following.begun
-        moments = [*self._frozen[one.process], *([self.killed[one.process]] if one.process in self.killed else [])]
-        if any(one.begun <= moment <= until and moment <= following.begun for moment in moments):
+        if self._was_left(one, following.begun):
             return True
-        return any(begin <= until and end >= one.begun and begin <= following.begun for begin, end in self._outages)
+        until = one.ended + GRACE if one.ended is not None else following.begun
+        return self.befell(one.process, one.begun, min(until, following.begun)) or self._was_ill(one.begun, until)
+
+    def explain_message(self, one: Entry, following: Entry) -> bool:
+        """Whether a message could not be acknowledged before it was handled again."""
+        is_stopped = one.at <= self._stopped.get(one.process, inf) <= following.at
+        return is_stopped or self.befell(one.process, one.at, following.at) or self._was_ill(one.at, following.at)
+
+    def explain_silence(self, last: Try) -> bool:
+        """Whether the process of a job's last try may have had no time to call its failed()."""
+        return last.process in self._stopped or self.befell(last.process, last.begun, inf) or bool(self._outages)
+
+    def befell(self, process: int, begin: float, end: float) -> bool:
+        """Whether the process was killed or frozen in that span."""
+        killed = [self._killed[process]] if process in self._killed else []
+        return any(begin <= moment <= end for moment in [*self._frozen[process], *killed])
 
     def was_frozen(self, one: Try, until: float) -> bool:
         return any(one.begun <= moment <= until for moment in self._frozen[one.process])
 
+    def beginning(self, one: Try) -> float:
+        """When it began, or would have, had its process not been frozen."""
+        spans = zip(self._frozen[one.process], self._thawed[one.process], strict=False)
+        waited = [frozen for frozen, thawed in spans if frozen <= one.begun <= thawed + GRACE]
+        return min(waited) if waited and one.where != "loop" else one.begun
+
     def end_of(self, one: Try) -> float:
-        """When it ran no longer, as far as is known."""
+        """When it ran no longer, as far as is known. Of a child that a stopping worker kills, nobody writes it down."""
         if one.ended is not None:
             return one.ended
-        return self.killed.get(one.process, float("inf"))
+        end = self._stopping if one.where == "child" else self._stopped
+        return min(self._killed.get(one.process, inf), end.get(one.process, inf))
+
+    def _was_left(self, one: Try, until: float) -> bool:
+        """Whether its worker was asked to stop, and could not have it end as it ends others."""
+        is_late = one.ended is None or self._stopping.get(one.process, inf) <= one.ended
+        return one.where != "loop" and is_late and self._stopping.get(one.process, inf) <= until
+
+    def _was_ill(self, begin: float, end: float) -> bool:
+        return any(fell_ill <= end and got_well >= begin for fell_ill, got_well in self._outages)
 
 
-def check(entries: Sequence[Entry], *, sent: Collection[str] = (), outages: Sequence[Span] = ()) -> Verdict:
+def check(
+    entries: Sequence[Entry],
+    *,
+    rows: Collection[str] | None = None,
+    sent: Collection[str] = (),
+    outages: Sequence[Span] = (),
+) -> Verdict:
     """The verdict on a run, whose entries are in the order of time.
 
+    `rows` are the ids whose jobs failed_jobs holds in the end; where nobody looked, failed() is taken for its word.
     `sent` are ids that may have arrived without being accepted; `outages` when a store was ill, as (begin, end).
     """
-    stories, deaths = _stories(entries), _Deaths(entries, outages)
+    stories, deaths = _stories(entries, rows), _Deaths(entries, outages)
+    _settle_beginnings(stories, deaths)
     findings = [
         *_of_ends(stories, frozenset(sent)),
+        *_of_silence(stories, deaths),
         *_of_repeats(stories, deaths),
+        *_of_messages(stories, deaths),
         *_of_overlaps(stories, deaths),
-        *_of_order(stories, deaths),
+        *_of_order(stories),
     ]
     accepted = [story for story in stories.values() if story.accepted]
     return Verdict(
         accepted=len(accepted),
         done_once=sum(story.done == 1 for story in accepted),
         done_again=sum(story.done > 1 for story in accepted),
-        given_up=sum(bool(story.failed) for story in accepted),
+        given_up=sum(story.has_row for story in accepted),
         kills=sum(entry.what == "killed" for entry in entries),
         findings=findings,
     )
 
 
-def _stories(entries: Iterable[Entry]) -> dict[str, Story]:
+def _stories(entries: Iterable[Entry], rows: Collection[str] | None) -> dict[str, Story]:
     stories: dict[str, Story] = defaultdict(Story)
     for entry in entries:
         if entry.id:
             _continue(stories[entry.id], entry)
+    for id_ in [id_ for id_, story in stories.items() if story.failed] if rows is None else rows:
+        stories[id_].has_row = True
     return dict(stories)
+
+
+def _settle_beginnings(stories: dict[str, Story], deaths: _Deaths) -> None:
+    for story in stories.values():
+        for tries in story.jobs.values():
+            for one in tries:
+                one.begun = deaths.beginning(one)
+            tries.sort(key=lambda each: each.begun)
 
 
 def _continue(story: Story, entry: Entry) -> None:
     if entry.what == "accepted":
         story.accepted = entry
+    elif entry.what == "handled":
+        story.handled.append(entry)
     elif entry.what == "started":
-        story.tries.append(Try(entry.process, entry.attempt, entry.at))
+        story.jobs[entry.job].append(Try(entry.process, entry.attempt, entry.at, entry.where))
     elif entry.what == "failed":
         story.failed.append(entry.at)
     elif entry.what in ("done", "raised"):
@@ -156,7 +234,7 @@ def _continue(story: Story, entry: Entry) -> None:
 
 
 def _end(story: Story, entry: Entry) -> None:
-    mine = [each for each in story.tries if (each.process, each.attempt) == (entry.process, entry.attempt)]
+    mine = [each for each in story.jobs[entry.job] if (each.process, each.attempt) == (entry.process, entry.attempt)]
     if mine:
         mine[-1].ended, mine[-1].is_done = entry.at, entry.what == "done"
 
@@ -167,14 +245,23 @@ def _of_ends(stories: dict[str, Story], sent: frozenset[str]) -> Iterator[Findin
             if id_ not in sent:
                 yield Finding("invented", id_, "nobody was told that it was accepted, and nobody sent it")
         elif story.accepted.fails:
-            if not story.failed:
+            if not story.has_row:
                 yield Finding(
                     "lost", id_, f"it was to be given up after its tries, of which there were {_tried(story)}"
                 )
-        elif story.failed and not story.done:
+        elif story.has_row or story.failed:
             yield Finding("given up", id_, f"it was not meant to fail; there were {_tried(story)} tries")
         elif not story.done:
             yield Finding("lost", id_, f"accepted at {story.accepted.at:.3f}, and never done in {_tried(story)} tries")
+
+
+def _of_silence(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
+    """Of the last try, a process that lived on has to have called failed(); where the try has no end, it did not."""
+    for id_, story in stories.items():
+        if story.has_row and not story.failed and story.tries:
+            last = story.tries[-1]
+            if last.ended is not None and not deaths.explain_silence(last):
+                yield Finding("untold", id_, f"process {last.process} gave it up, and did not call its failed()")
 
 
 def _of_repeats(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
@@ -190,6 +277,23 @@ def _of_repeats(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]
             )
 
 
+def _of_messages(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
+    for id_, story in stories.items():
+        if story.accepted and story.accepted.once:
+            if len(story.jobs) > 1:
+                yield Finding("doubled", id_, f"it became {len(story.jobs)} jobs")
+            continue
+        for one, following in pairwise(story.handled):
+            if not deaths.explain_message(one, following):
+                yield Finding(
+                    "unexplained",
+                    id_,
+                    f"handled by process {one.process}, and again by {following.process} at {following.at:.3f}",
+                )
+        if len(story.jobs) > max(1, len(story.handled)):
+            yield Finding("unexplained", id_, f"{len(story.jobs)} jobs; it was handled {len(story.handled)} times")
+
+
 def _of_overlaps(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
     for id_, one, following in _repeats(stories):
         if deaths.end_of(one) > following.begun and not deaths.was_frozen(one, following.begun):
@@ -202,13 +306,14 @@ def _of_overlaps(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding
 
 
 def _repeats(stories: dict[str, Story]) -> Iterator[tuple[str, Try, Try]]:
-    """Each try that was not the last of its job, and the one that followed."""
+    """Each try that was not the last of its job, the one that followed, and whom it is about."""
     for id_, story in stories.items():
-        for one, following in pairwise(story.tries):
-            yield id_, one, following
+        for tries in story.jobs.values():
+            for one, following in pairwise(tries):
+                yield id_, one, following
 
 
-def _of_order(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
+def _of_order(stories: dict[str, Story]) -> Iterator[Finding]:
     """Jobs of a key are to start in the order in which they were accepted, each after the end of the one before."""
     keys: dict[str, list[tuple[str, Story]]] = defaultdict(list)
     for id_, story in stories.items():
@@ -217,14 +322,14 @@ def _of_order(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
     for key, line in keys.items():
         line.sort(key=lambda each: each[1].accepted.at if each[1].accepted else 0.0)
         for (earlier, before), (later, after) in pairwise(line):
-            if after.tries and after.tries[0].begun < _end_of(before, deaths):
+            if after.tries and after.tries[0].begun < _end_of(before):
                 yield Finding("disorder", key, f"{later} began before {earlier} had come to its end")
 
 
-def _end_of(story: Story, deaths: _Deaths) -> float:
+def _end_of(story: Story) -> float:
     """When it was first done or given up."""
     done = [each.ended for each in story.tries if each.is_done and each.ended is not None]
-    return min([*done, *story.failed], default=float("inf"))
+    return min([*done, *story.failed], default=inf)
 
 
 def _tried(story: Story) -> int:

@@ -14,7 +14,21 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-What: TypeAlias = Literal["accepted", "handled", "started", "done", "raised", "failed", "killed", "frozen", "thawed"]
+from tests.chaos.app.orders import Order
+
+What: TypeAlias = Literal[
+    "accepted",
+    "handled",
+    "started",
+    "done",
+    "raised",
+    "failed",
+    "killed",
+    "frozen",
+    "thawed",
+    "stopping",
+    "stopped",
+]
 """accepted  a broker acknowledged the message, or dispatch() returned: from here on it must not be lost.
 handled   a controller was called with it.
 started   a try of its job began.
@@ -22,9 +36,16 @@ done      that try did its work, which is the last that it did.
 raised    that try ended with an exception, or was ended by its worker: cancelled, for instance.
 failed    the job was given up, and its failed() called.
 killed    the process is dead, by SIGKILL. Written by who killed it, once it was.
-frozen    the process is about to be stopped by SIGSTOP.
+frozen    the process has come to a standstill, by SIGSTOP. Written by who stopped it, once it had.
 thawed    it goes on.
+stopping  the process is about to be asked to stop, by SIGTERM.
+stopped   it has ended.
 """
+
+
+Where: TypeAlias = Literal["loop", "thread", "child"]
+"""An event loop, which a stopping worker cancels the try on; a thread, which it can only leave behind; or a child
+process, which it kills."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,15 +53,22 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     at: float
     """Seconds, monotonic."""
     process: int
-    """Whom it is about: the process that the work ran in; of killed, frozen and thawed, the one that it was done to."""
+    """Whom it is about: the process that the work ran in, of a child process for jobs its worker; of killed, frozen,
+    thawed, stopping and stopped, the one that it was done to."""
     id: str = ""
-    """Of the message or job; of killed, frozen and thawed, none."""
+    """Of the message or order; of what befalls a process, none."""
+    job: str = ""
+    """Of started, done, raised and failed: which job, as a message that is delivered again makes another."""
     attempt: int = 0
     """Of started, done and raised: which try, as its job was told."""
+    where: Where = "loop"
+    """Of started: what runs it."""
     key: str = ""
     """Of accepted: within which it has to stay in order; none for no order."""
     fails: bool = False
     """Of accepted: whether it is meant to be given up."""
+    once: bool = False
+    """Of accepted: whether it is sent more than once, and to become one job all the same."""
 
 
 class Ledger:
@@ -55,15 +83,21 @@ class Ledger:
         what: What,
         about: str = "",
         *,
+        job: str = "",
         attempt: int = 0,
+        where: Where = "loop",
         key: str = "",
         fails: bool = False,
+        once: bool = False,
         process: int | None = None,
     ) -> None:
-        """Append an entry `about` a message or job; `process` is this one unless given."""
+        """Append an entry `about` a message or order; `process` is this one unless given."""
         whose = os.getpid() if process is None else process
-        entry = Entry(what, time.monotonic(), whose, about, attempt, key, fails)
+        entry = Entry(what, time.monotonic(), whose, about, job, attempt, where, key, fails, once)
         os.write(self._file, msgspec.json.encode(entry) + b"\n")
+
+    def accept(self, order: Order) -> None:
+        self.write("accepted", order.id, key=order.key, fails=order.fails, once=order.once)
 
     def close(self) -> None:
         os.close(self._file)

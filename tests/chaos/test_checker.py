@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checker import GRACE, Verdict, check
-from tests.chaos.ledger import Entry, Ledger, What, read
+from tests.chaos.ledger import Entry, Ledger, What, Where, read
 
 
 class Tale:
@@ -19,15 +19,24 @@ class Tale:
 
     def tell(self, what: What, about: str = "", *, process: int = 1, attempt: int = 1, **more: object) -> Tale:
         self.now += 1.0
-        self.entries.append(Entry(what, self.now, process, about, attempt, **more))  # type: ignore[arg-type]
+        self.entries.append(Entry(what, self.now, process, about, attempt=attempt, **more))  # type: ignore[arg-type]
         return self
 
     def accepted(self, about: str, *, key: str = "", fails: bool = False) -> Tale:
         return self.tell("accepted", about, key=key, fails=fails)
 
-    def ran(self, about: str, *, process: int = 1, attempt: int = 1, ends: What = "done") -> Tale:
-        self.tell("started", about, process=process, attempt=attempt)
-        return self.tell(ends, about, process=process, attempt=attempt)
+    def ran(
+        self,
+        about: str,
+        *,
+        job: str = "",
+        process: int = 1,
+        attempt: int = 1,
+        where: Where = "loop",
+        ends: What = "done",
+    ) -> Tale:
+        self.tell("started", about, job=job, process=process, attempt=attempt, where=where)
+        return self.tell(ends, about, job=job, process=process, attempt=attempt)
 
     def later(self, seconds: float) -> Tale:
         self.now += seconds
@@ -81,6 +90,12 @@ def test_a_frozen_owner_explains_the_next_try_and_that_it_goes_on_late() -> None
     assert rules(tale.verdict()) == []
 
 
+def test_what_waited_in_a_frozen_process_for_its_turn_begins_when_that_goes_on() -> None:
+    tale = Tale().accepted("a").tell("frozen", process=1).tell("started", "a", process=2, attempt=2)
+    tale.tell("thawed", process=1).ran("a", where="child").tell("done", "a", process=2, attempt=2)
+    assert rules(tale.verdict()) == []
+
+
 def test_an_outage_of_the_store_explains_a_repeat() -> None:
     tale = Tale().accepted("a").ran("a").ran("a", process=2, attempt=2)
     assert rules(tale.verdict(outages=[(2.5, 3.5)])) == []
@@ -93,8 +108,48 @@ def test_jobs_of_a_key_one_after_the_other_are_in_order() -> None:
     assert rules(tale.verdict()) == []
 
 
+def test_a_message_that_was_sent_twice_may_be_handled_twice_and_become_one_job() -> None:
+    tale = Tale().tell("accepted", "a", once=True).tell("handled", "a", process=7)
+    tale.tell("accepted", "a", once=True).tell("handled", "a", process=7)
+    assert rules(tale.ran("a").verdict()) == []
+
+
 def test_one_that_was_sent_and_never_acknowledged_may_arrive() -> None:
     assert rules(Tale().ran("a").verdict(sent={"a"})) == []
+
+
+def test_a_router_killed_before_its_puback_explains_that_a_message_is_handled_again() -> None:
+    tale = Tale().accepted("a").tell("handled", "a", process=7).tell("started", "a", job="x").tell("killed", process=7)
+    tale.tell("handled", "a", process=8).tell("started", "a", job="y", process=2)  # beside the first: it is another job
+    tale.tell("done", "a", job="x").tell("done", "a", job="y", process=2)
+    verdict = tale.verdict()
+    assert rules(verdict) == []
+    assert verdict.done_again == 1
+
+
+def test_a_thread_may_outlast_the_grace_of_its_worker_and_is_cut_off_with_it() -> None:
+    tale = Tale().accepted("a").tell("started", "a", where="thread").tell("stopping", process=1)
+    tale.tell("stopped", process=1).ran("a", process=2, attempt=2)
+    assert rules(tale.verdict()) == []
+
+
+def test_a_thread_may_be_done_when_its_worker_has_given_it_up() -> None:
+    tale = Tale().accepted("a").tell("started", "a", where="thread").tell("stopping", process=1)
+    tale.tell("done", "a").tell("stopped", process=1).ran("a", process=2, attempt=2)
+    assert rules(tale.verdict()) == []
+
+
+def test_a_child_may_be_killed_by_a_worker_that_stops() -> None:
+    tale = Tale().accepted("a").tell("started", "a", where="child").tell("stopping", process=1)
+    tale.ran("a", process=2, attempt=2).tell("stopped", process=1)
+    assert rules(tale.verdict()) == []
+
+
+def test_a_row_tells_that_a_job_was_given_up_where_its_worker_was_killed_before_failed() -> None:
+    tale = Tale().accepted("a", fails=True).ran("a", ends="raised").tell("killed", process=1)
+    verdict = tale.verdict(rows={"a"})
+    assert rules(verdict) == []
+    assert verdict.given_up == 1
 
 
 # ── promises broken ──────────────────────────────────────────────────────────────────────────────────────
@@ -117,6 +172,59 @@ def test_what_was_given_up_without_being_meant_to_is_told() -> None:
     assert rules(Tale().accepted("a").ran("a", ends="raised").tell("failed", "a").verdict()) == ["given up"]
 
 
+def test_failed_called_for_a_job_without_a_row_is_a_loss() -> None:
+    tale = Tale().accepted("a", fails=True).ran("a", ends="raised").tell("failed", "a")
+    assert rules(tale.verdict(rows=())) == ["lost"]
+
+
+def test_a_row_of_a_job_that_is_not_meant_to_fail_is_told() -> None:
+    assert rules(Tale().accepted("a").ran("a").verdict(rows={"a"})) == ["given up", "untold"]
+
+
+def test_a_row_without_a_call_of_failed_is_told() -> None:
+    assert rules(Tale().accepted("a", fails=True).ran("a", ends="raised").verdict(rows={"a"})) == ["untold"]
+
+
+def test_a_worker_that_stops_records_what_is_done() -> None:
+    tale = Tale().accepted("a").tell("stopping", process=1).ran("a").tell("stopped", process=1)
+    assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+def test_a_worker_that_stops_ends_what_runs_on_its_loop() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("stopping", process=1).tell("stopped", process=1)
+    assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+@pytest.mark.parametrize("where", ["thread", "child"])
+def test_what_ended_before_its_worker_was_asked_to_stop_is_not_repeated(where: Where) -> None:
+    tale = Tale().accepted("a").tell("started", "a", where=where).tell("done", "a").tell("stopping", process=1)
+    tale.tell("stopped", process=1)
+    assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
+
+
+@pytest.mark.parametrize("where", ["thread", "child"])
+def test_what_a_stopping_worker_leaves_must_not_run_beside_its_next_try(where: Where) -> None:
+    tale = Tale().accepted("a").tell("started", "a", where=where).tell("stopping", process=1)
+    tale.tell("started", "a", process=2, attempt=2).tell("done", "a").tell("done", "a", process=2, attempt=2)
+    assert rules(tale.tell("stopped", process=1).verdict()) == ["overlap"]
+
+
+def test_a_message_handled_again_without_a_crash_is_not_explained() -> None:
+    tale = Tale().accepted("a").tell("handled", "a", process=7).ran("a", job="x")
+    tale.tell("handled", "a", process=7).ran("a", job="y", process=2)
+    assert rules(tale.verdict()) == ["unexplained"]
+
+
+def test_two_jobs_for_a_message_that_was_handled_once_are_not_explained() -> None:
+    tale = Tale().accepted("a").tell("handled", "a", process=7).ran("a", job="x").ran("a", job="y", process=2)
+    assert rules(tale.verdict()) == ["unexplained"]
+
+
+def test_two_jobs_for_what_is_to_become_one_are_told() -> None:
+    tale = Tale().tell("accepted", "a", once=True).tell("accepted", "a", once=True)
+    assert rules(tale.ran("a", job="x").ran("a", job="y", process=2).verdict()) == ["doubled"]
+
+
 def test_what_nobody_sent_is_invented() -> None:
     assert rules(Tale().ran("a").verdict(sent={"b"})) == ["invented"]
 
@@ -134,6 +242,12 @@ def test_a_kill_long_after_a_try_was_done_explains_nothing() -> None:
 def test_the_kill_of_another_process_explains_nothing(victim: int) -> None:
     tale = Tale().accepted("a").ran("a").tell("killed", process=victim)
     assert rules(tale.ran("a", process=4, attempt=2).verdict()) == ["unexplained"]
+
+
+def test_a_worker_that_goes_on_must_not_begin_what_others_have_taken_over() -> None:
+    tale = Tale().accepted("a").tell("frozen", process=1).tell("started", "a", process=2, attempt=2)
+    tale.tell("thawed", process=1).ran("a").tell("done", "a", process=2, attempt=2)
+    assert rules(tale.verdict()) == ["unexplained", "overlap"]
 
 
 def test_a_kill_after_the_repeat_explains_nothing() -> None:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from core.database.engine import Database
+from core.database.tables import metadata
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryDriver, MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from tests.contract.cost import redis_commands, sql_statements
+from tests.contract.passing_time import MovableClock, let_pass_in_database, let_pass_in_redis
 from tests.servers.databases import Databases, query
 from tests.servers.kinds import RedisServer, Servers, redis_cluster_kinds, redis_kinds, sql_kinds
 from tests.servers.redis import client_of, delete_keys
@@ -33,6 +36,8 @@ class Place:
     """Makes a driver to it, with connections of its own, as another process would."""
     cost: Callable[[Driver], AbstractAsyncContextManager[Counter[str]]] | None
     """Counts what a driver asks of its server meanwhile; None where there is no server."""
+    let_pass: Callable[[int], Awaitable[None]]
+    """Lets that many seconds pass in the store at once, while nobody is at work."""
 
 
 class EmptyDatabases:
@@ -45,7 +50,7 @@ class EmptyDatabases:
         if server not in self._urls:
             self._urls[server] = await server.create_migrated()
         url = self._urls[server]
-        await query(url, "DELETE FROM jobs", "DELETE FROM failed_jobs")
+        await query(url, *(f"DELETE FROM {table}" for table in metadata.tables))
         return url
 
     async def drop(self) -> None:
@@ -96,15 +101,22 @@ async def other(place: Place) -> AsyncIterator[Driver]:
 @asynccontextmanager
 async def _place(kind: str, servers: Servers, databases: EmptyDatabases, prefix: str) -> AsyncIterator[Place]:
     if kind == "memory":
-        driver = MemoryDriver()
-        yield Place(lambda: driver, None)
+        clock = MovableClock()
+        driver = MemoryDriver(monotonic=clock.monotonic, now=clock.now)
+        yield Place(lambda: driver, None, clock.let_pass)
         return
     match servers.get(kind):
         case RedisServer(kind=server_kind, url=url):
             failures = MemoryFailureStore()
             cost = None if server_kind in redis_cluster_kinds() else redis_commands  # of one server's monitor
-            yield Place(lambda: RedisDriver(client_of(url), failures, prefix=prefix), cost)
+            yield Place(
+                lambda: RedisDriver(client_of(url), failures, prefix=prefix),
+                cost,
+                partial(let_pass_in_redis, url, prefix),
+            )
             await delete_keys(url, prefix)
         case Databases() as server:
             url = await databases.get(server)
-            yield Place(lambda: DatabaseDriver(Database(url), Events()), sql_statements)
+            yield Place(
+                lambda: DatabaseDriver(Database(url), Events()), sql_statements, partial(let_pass_in_database, url)
+            )

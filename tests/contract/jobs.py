@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
+import msgspec
+
 from core.queue.driver import Driver
 from core.queue.job_id import new_job_id
 from core.queue.state import Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
@@ -29,21 +31,48 @@ def ids(jobs: Iterable[HasJobId]) -> list[str]:
 
 
 def new_job(
-    queue: str = QUEUE, *, delay: float = 0.0, payload: bytes = b'{"v":1}', job_id: str | None = None
+    queue: str = QUEUE,
+    *,
+    delay: float = 0.0,
+    payload: bytes | None = None,
+    job_id: str | None = None,
+    ordering_key: str | None = None,
+    unique_key: str | None = None,
+    unique_for: float = LONG,
 ) -> NewJob:
-    return NewJob(job_id or new_job_id(), queue, payload, delay)
+    return NewJob(
+        job_id or new_job_id(),
+        queue,
+        _payload(ordering_key) if payload is None else payload,
+        delay,
+        ordering_key,
+        unique_key,
+        unique_for if unique_key is not None else 0.0,
+    )
+
+
+def _payload(ordering_key: str | None) -> bytes:
+    """What a store may find in it."""
+    return b'{"v":1}' if ordering_key is None else msgspec.json.encode({"v": 1, "ordering_key": ordering_key})
 
 
 def new_jobs(count: int, queue: str = QUEUE, *, delay: float = 0.0) -> list[NewJob]:
     return [new_job(queue, delay=delay, payload=b'{"number":%d}' % number) for number in range(count)]
 
 
+def new_line(count: int, ordering_key: str, queue: str = QUEUE) -> list[NewJob]:
+    """That many jobs of one ordering key, whose ids tell another order."""
+    return [new_job(queue, ordering_key=ordering_key) for _ in range(count)][::-1]
+
+
 def leases(jobs: Iterable[FetchedJob]) -> list[Lease]:
     return [job.lease for job in jobs]
 
 
-def failure(lease: Lease, *, exception: str = "Traceback: it broke", attempts: int = 1) -> Failure:
-    return Failure(lease.job_id, lease.queue, "SendEmail", b'{"v":1}', exception, attempts)
+def failure(
+    lease: Lease, *, payload: bytes = b'{"v":1}', exception: str = "Traceback: it broke", attempts: int = 1
+) -> Failure:
+    return Failure(lease.job_id, lease.queue, "SendEmail", payload, exception, attempts)
 
 
 def states(stats: QueueStats) -> dict[str, int]:
@@ -102,6 +131,21 @@ async def run_out(driver: Driver, lease: float) -> None:
     await pushed_and_fetched(driver, 1, queue="canary", lease=lease)
     await rescued(driver, 1, "canary")
     await driver.clear("canary")
+
+
+async def are_keys_of_their_own(driver: Driver, one: str, another: str, queue: str = QUEUE) -> None:
+    """Neither of two ordering keys waits for the other, nor hands its turns on to it."""
+    ones, others = new_line(2, one, queue), new_line(2, another, queue)
+    await driver.push([*ones, *others])
+    held = await driver.fetch([queue], 10, LONG)
+    assert ids(held) == ids([ones[0], others[0]])
+    for job, behind in zip(held, (ones[1], others[1]), strict=True):
+        await driver.complete([job.lease])
+        (last,) = await driver.fetch([queue], 10, LONG)
+        assert last.job_id == behind.job_id
+        await driver.complete([last.lease])
+        assert await driver.fetch([queue], 10, LONG) == []
+    assert await driver.size(queue) == 0
 
 
 Verb = Callable[[Driver, Sequence[Lease]], Awaitable[AbstractSet[str]]]

@@ -8,13 +8,19 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from core.queue.driver import Driver
-from core.queue.state import Lease, Retry
+from core.queue.job_id import new_job_id
+from core.queue.state import Lease, NewJob, Retry
 from tests.contract.conftest import Place
 from tests.contract.cost import sql_statements
-from tests.contract.jobs import LONG, QUEUE, VERBS, leases, new_jobs, pushed_and_fetched
+from tests.contract.jobs import LONG, QUEUE, VERBS, leases, new_job, new_jobs, new_line, pushed_and_fetched
 
 MANY = 40
 """Jobs; more than it takes for a driver to write them in another way than a few, where it has one."""
+
+
+def _unique(count: int, *, delay: float = 0.0) -> list[NewJob]:
+    return [new_job(delay=delay, unique_key=new_job_id()) for _ in range(count)]
+
 
 Work = Callable[[Driver, list[Lease]], Awaitable[object]]
 
@@ -22,6 +28,9 @@ FROM_WORKERS: dict[str, Work] = {
     **VERBS,
     "push": lambda driver, _: driver.push(new_jobs(10)),
     "push many": lambda driver, _: driver.push(new_jobs(MANY)),
+    "push with ordering keys": lambda driver, _: driver.push([*new_line(5, "crowd"), *new_line(5, "another")]),
+    "push with unique keys": lambda driver, _: driver.push(_unique(10)),
+    "push of those left out": lambda driver, _: driver.push([new_job(unique_key="twice") for _ in range(10)]),
     "fetch": lambda driver, _: driver.fetch([QUEUE], 10, LONG),
     "stage": lambda driver, _: driver.stage([QUEUE]),
     "rescue": lambda driver, _: driver.rescue([QUEUE]),
@@ -39,6 +48,8 @@ async def _crowd(driver: Driver, count: int) -> None:
     await driver.retry([Retry(job.lease, LONG) for job in await pushed_and_fetched(driver, count)])
     await pushed_and_fetched(driver, count)
     await driver.push([*new_jobs(count), *new_jobs(count, delay=LONG)])
+    await driver.push([new_job(delay=LONG, ordering_key="crowd"), *new_line(count, "crowd")])
+    await driver.push(_unique(count, delay=LONG))
 
 
 async def _costs(place: Place, driver: Driver, work: Work, counts: tuple[int, ...]) -> list[Counter[str]]:
@@ -62,6 +73,23 @@ async def test_pitfall_16_work_per_job_does_not_grow_with_the_number_of_jobs(
     few, many = await _costs(place, driver, FROM_WORKERS[verb], (10, 300))
     assert few.total() > 0
     assert many == few
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_what_ends_a_try_of_a_job_with_a_key_does_not_grow_with_the_line_behind_it(
+    place: Place, driver: Driver, verb: str
+) -> None:
+    if place.cost is None:
+        pytest.skip("jobs in memory ask no server")
+    costs = []
+    for length in (2, 5, 150):
+        await driver.push([job for key in "abcdefghij" for job in new_line(length, key, f"of {length}")])
+        held = leases(await driver.fetch([f"of {length}"], 10, LONG))
+        async with place.cost(driver) as cost:
+            assert await VERBS[verb](driver, held) == set()
+        costs.append(cost)
+    assert costs[1].total() > 0
+    assert costs[2] == costs[1]
 
 
 @pytest.mark.parametrize("count", [10, MANY])

@@ -22,7 +22,9 @@ from tests.contract.jobs import (
     failed,
     ids,
     leases,
+    new_job,
     new_jobs,
+    new_line,
     pushed_and_fetched,
     run_out,
     staged,
@@ -62,6 +64,35 @@ async def test_a_push_cut_short_is_all_or_nothing(driver: Driver, other: Driver)
         assert await other.size(queue) in (0, 20)
         await other.push(jobs)
         assert ids(await other.fetch([queue], 50, LONG)) == ids(jobs)
+
+
+async def test_a_push_of_jobs_with_keys_cut_short_can_be_told_again(driver: Driver, other: Driver) -> None:
+    for queue, turns in TURNS.items():
+        line = [new_job(queue, ordering_key="pump-7", unique_key=f"reading-{number}") for number in range(20)]
+        again = new_job(queue, unique_key="reading-7")
+        await _cut_short(driver.push(line), turns)
+        assert await other.push([*line, again]) == {again.job_id: line[7].job_id}
+        assert states(await other.stats(queue)) == {"available": 1, "scheduled": 19}
+        for job in line:
+            (fetched,) = await other.fetch([queue], 50, LONG)
+            assert fetched.job_id == job.job_id
+            await other.complete([fetched.lease])
+
+
+@pytest.mark.parametrize("verb", ["complete", "fail"])
+async def test_a_turn_whose_handing_on_was_cut_short_is_handed_on_once(
+    driver: Driver, other: Driver, verb: str
+) -> None:
+    for queue, turns in TURNS.items():
+        line = new_line(3, "pump-7", queue)
+        await driver.push(line)
+        held = leases(await driver.fetch([queue], 10, LONG))
+        await _cut_short(VERBS[verb](driver, held), turns)
+        await VERBS[verb](other, held)
+        await other.rescue([queue])
+        assert ids(await other.fetch([queue], 10, LONG)) == [line[1].job_id]
+        await VERBS[verb](other, held)
+        assert await other.fetch([queue], 10, LONG) == []
 
 
 async def test_pitfall_15_a_fetch_cut_short_leaves_its_jobs_to_the_rescuer(driver: Driver, other: Driver) -> None:

@@ -16,6 +16,7 @@ from tests.contract.jobs import (
     QUEUE,
     SHORT,
     VERBS,
+    failure,
     ids,
     leases,
     pushed_and_fetched,
@@ -127,7 +128,7 @@ async def test_a_lease_that_ran_out_counts_until_the_job_is_rescued(driver: Driv
 
 
 @pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "fail"])
+@pytest.mark.parametrize("verb", VERBS)
 async def test_of_two_leases_of_one_job_in_a_batch_the_old_one_is_told(driver: Driver, verb: str, order: int) -> None:
     """A worker that was frozen for longer than its lease may fetch the job again, end both tries and report them."""
     (old,) = await pushed_and_fetched(driver, 1, lease=SHORT)
@@ -135,6 +136,18 @@ async def test_of_two_leases_of_one_job_in_a_batch_the_old_one_is_told(driver: D
     (new,) = await driver.fetch([QUEUE], 1, LONG)
     assert await VERBS[verb](driver, [old.lease, new.lease][::order]) == {old.job_id}
     assert states(await driver.stats(QUEUE)) == states_after(verb, 1)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_two_failures_of_one_job_in_a_batch_that_of_the_current_lease_is_kept(
+    driver: Driver, order: int
+) -> None:
+    (old,) = await pushed_and_fetched(driver, 1, lease=SHORT)
+    await rescued(driver, 1)
+    (new,) = await driver.fetch([QUEUE], 1, LONG)
+    pairs = [(job.lease, failure(job.lease, attempts=job.attempts)) for job in (old, new)][::order]
+    assert await driver.fail(pairs) == {old.job_id}
+    assert [row.attempts for row in await driver.failures.rows()] == [2]
 
 
 async def test_pitfall_18_a_job_that_went_to_another_is_finished_by_that_one_alone(driver: Driver) -> None:

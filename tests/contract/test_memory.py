@@ -123,3 +123,47 @@ async def test_leases_that_ended_are_forgotten_when_their_time_is_over(memory: M
         clock.seconds += 15
         await memory.rescue([QUEUE])
     assert memory._queue(QUEUE)._leases == []
+
+
+async def test_a_unique_key_is_taken_for_its_seconds(memory: MemoryDriver, clock: StoreClock) -> None:
+    first, second, third = (new_job(unique_key="reading-81", unique_for=10) for _ in range(3))
+    await memory.push([first])
+    clock.seconds += 9.999
+    assert await memory.push([second]) == {second.job_id: first.job_id}
+    clock.seconds += 0.001
+    assert await memory.push([second]) == {}
+    clock.seconds += 9.999
+    assert await memory.push([third]) == {third.job_id: second.job_id}
+
+
+async def test_unique_keys_are_forgotten_when_their_time_is_over(memory: MemoryDriver, clock: StoreClock) -> None:
+    for number in range(10):
+        await memory.push([new_job(unique_key=f"reading-{number}", unique_for=10)])
+        clock.seconds += 5
+    assert len(memory._queue(QUEUE)._unique) == len(memory._queue(QUEUE)._windows) == 2
+
+
+async def test_a_job_whose_turn_has_come_waits_for_the_rest_of_its_own_delay(
+    memory: MemoryDriver, clock: StoreClock
+) -> None:
+    line = [new_job(ordering_key="pump-7"), *(new_job(ordering_key="pump-7", delay=delay) for delay in (10, 12))]
+    await memory.push(line)
+    clock.seconds += 4
+    await memory.complete(leases(await memory.fetch([QUEUE], 10, LONG)))
+    assert await memory.stage([QUEUE]) == pytest.approx(6)
+    clock.seconds += 9
+    assert await memory.stage([QUEUE]) is None
+    assert (await memory.stats(QUEUE)).oldest_seconds == pytest.approx(3)
+    clock.seconds += 1
+    await memory.complete(leases(await memory.fetch([QUEUE], 10, LONG)))
+    assert states(await memory.stats(QUEUE)) == {"available": 1}
+    assert (await memory.stats(QUEUE)).oldest_seconds == 0
+
+
+async def test_of_ordering_keys_whose_jobs_have_gone_nothing_is_left(memory: MemoryDriver) -> None:
+    for end in ("complete", "fail", "complete"):
+        await memory.push([new_job(ordering_key=end)])
+        await VERBS[end](memory, leases(await memory.fetch([QUEUE], 10, LONG)))
+    await memory.push([new_job(ordering_key="cleared")])
+    await memory.clear(QUEUE)
+    assert memory._queue(QUEUE)._waiting == {}

@@ -20,19 +20,22 @@ from core.queue.driver import Driver, FailureStore
 from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from core.queue.failures import DatabaseFailureStore
-from core.queue.state import FailedJob, Failure, Retry
+from core.queue.state import FailedJob, Failure, NewJob, Retry
 from tests.contract.cost import redis_commands
 from tests.contract.jobs import (
     LONG,
     QUEUE,
     SHORT,
     VERBS,
+    are_keys_of_their_own,
+    eventually,
     failed,
     failure,
     ids,
     leases,
     new_job,
     new_jobs,
+    new_line,
     pushed_and_fetched,
     rescued,
     run_out,
@@ -44,6 +47,8 @@ from tests.contract.relay import relay_to
 from tests.servers.redis import ValkeyProcess
 
 Confirm = Callable[[], Awaitable[None]] | None
+
+KEY = "pump-7"
 
 
 class Died(BaseException):
@@ -137,7 +142,7 @@ async def _keys(client: Redis, prefix: str) -> set[str]:
 
 
 async def _exercise(driver: Driver, queue: str) -> None:
-    """Bring every state about; 1 failed, 2 executing, 3 available, 1 scheduled, 1 retryable."""
+    """Bring every state about, and jobs with keys: 1 failed, 2 executing, 4 available, 4 scheduled, 1 retryable."""
     await failed(driver, 2, queue)
     await driver.retry_failed((await driver.failures.rows(queue=queue))[:1])
     (lost,) = await driver.fetch([queue], 1, SHORT)
@@ -147,6 +152,8 @@ async def _exercise(driver: Driver, queue: str) -> None:
     await driver.retry([Retry(job.lease, LONG)])
     await pushed_and_fetched(driver, 2, queue=queue)
     await driver.push([*new_jobs(3, queue), new_job(queue, delay=LONG)])
+    line = [new_job(queue, ordering_key=KEY, unique_key=f"{{{number}}}") for number in range(4)]
+    await driver.push([*line, new_job(queue, ordering_key=KEY), new_job(queue, unique_key="{0}")])
 
 
 @pytest.mark.parametrize("queue", [QUEUE, "two words", "{curly}", "}{", "{}", "a}b", "日本"])
@@ -173,6 +180,40 @@ async def test_prefixes_keep_applications_apart(client: Redis, redis_prefix: str
     assert await another.fetch([QUEUE], 1, LONG) == []
     assert await another.queues() == []
     assert len(await one.fetch([QUEUE], 1, LONG)) == 1
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "clear"])
+async def test_of_jobs_with_keys_no_key_is_left_but_the_windows_that_are_not_over(
+    client: Redis, redis_prefix: str, end: str
+) -> None:
+    driver = _driver(client, redis_prefix)
+    await driver.push([new_job(ordering_key=KEY, unique_key="over", unique_for=SHORT), *new_line(2, KEY)])
+    await driver.push([new_job(ordering_key="another", unique_key="lasts", delay=SHORT), *new_jobs(2)])
+    await staged(driver, 4)
+    for _ in range(3):
+        held = leases(await driver.fetch([QUEUE], 10, LONG))
+        if end == "clear":
+            await driver.release(held)
+            await driver.clear(QUEUE)
+        else:
+            await VERBS[end](driver, held)
+    window = driver._scripts.key(QUEUE, "unique:lasts")
+    assert 0 < await client.pttl(window) <= LONG * 1000
+
+    async def is_over() -> bool:
+        return await _keys(client, redis_prefix) == {f"{redis_prefix}queues", window}
+
+    await eventually(is_over)
+
+
+@pytest.mark.parametrize(("one", "another"), [("a\0", "a"), ("a\0b", "a"), ("", "%"), ("%00", "\0")])
+async def test_keys_that_a_script_might_take_for_each_other_are_keys_of_their_own(
+    client: Redis, redis_prefix: str, one: str, another: str
+) -> None:
+    driver = _driver(client, redis_prefix)
+    assert await driver.push([new_job(unique_key=one), new_job(unique_key=another)]) == {}
+    await are_keys_of_their_own(driver, one, another, "ordered")
+    await are_keys_of_their_own(driver, another, one, "ordered")
 
 
 @pytest.mark.parametrize("end", ["complete", "fail"])
@@ -213,8 +254,10 @@ async def test_pitfall_16_no_key_is_read_as_a_whole(client: Redis, redis_prefix:
         await _exercise(driver, QUEUE)
         await driver.stage([QUEUE])
         await driver.rescue([QUEUE])
+        await driver.complete(leases(await driver.fetch([QUEUE], 10, LONG)))
         await driver.size(QUEUE)
         await driver.stats(QUEUE)
+        await driver.clear(QUEUE)
     assert commands.total() > 20
     assert not READS_A_WHOLE_KEY & commands.keys()
 
@@ -493,6 +536,35 @@ async def test_a_full_memory_does_not_keep_jobs_from_ending(restartable_redis: V
         assert await VERBS[verb](driver, held) == set()
         assert states(await driver.stats(QUEUE)) == states_after(verb, 3)
         await driver.close()
+
+
+async def test_a_full_memory_does_not_keep_a_turn_from_being_handed_on(restartable_redis: ValkeyProcess) -> None:
+    async with Redis.from_url(restartable_redis.url) as client:
+        driver = _driver(client, "mine:")
+        line = [*new_line(3, KEY), new_job(ordering_key=KEY, delay=LONG)]
+        await driver.push(line)
+        await client.config_set("maxmemory", 1)
+        for job, verb in zip(line, ("complete", "fail", "complete"), strict=False):
+            fetched = await driver.fetch([QUEUE], 10, LONG)
+            assert ids(fetched) == [job.job_id]
+            assert await VERBS[verb](driver, leases(fetched)) == set()
+        assert states(await driver.stats(QUEUE)) == {"scheduled": 1, "failed": 1}
+        await driver.close()
+
+
+@pytest.mark.parametrize(
+    "job", [new_job(ordering_key=KEY), new_job(unique_key=KEY)], ids=["ordering key", "unique key"]
+)
+async def test_a_push_that_a_full_memory_refuses_leaves_no_trace(restartable_redis: ValkeyProcess, job: NewJob) -> None:
+    async with Redis.from_url(restartable_redis.url) as client:
+        driver = _driver(client, "mine:")
+        await client.config_set("maxmemory", 1)
+        with pytest.raises(QueueUnavailableError, match="used memory"):
+            await driver.push([job])
+        assert await _keys(client, "mine:{") == set()
+        await client.config_set("maxmemory", 0)
+        assert await driver.push([job]) == {}
+        assert len(await driver.fetch([QUEUE], 1, LONG)) == 1
 
 
 # ── a copier that is late ────────────────────────────────────────────────────────────────────────────

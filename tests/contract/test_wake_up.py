@@ -8,7 +8,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core.queue.driver import Driver, WakeUp
-from tests.contract.jobs import LONG, QUEUE, SHORT, failed, leases, new_job, pushed_and_fetched, rescued
+from tests.contract.jobs import (
+    LONG,
+    QUEUE,
+    SHORT,
+    VERBS,
+    failed,
+    leases,
+    new_job,
+    new_line,
+    pushed_and_fetched,
+    rescued,
+)
 
 
 @pytest.fixture
@@ -83,6 +94,17 @@ async def test_a_job_rescued_by_another_process_wakes(other: Driver, wake_up: Wa
     await _quiet(wake_up)
     waiting = asyncio.create_task(wake_up.wait(LONG))
     await rescued(other, 1)
+    assert await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.parametrize("verb", ["complete", "fail"])
+async def test_a_job_that_gets_its_turn_from_another_process_wakes(other: Driver, wake_up: WakeUp, verb: str) -> None:
+    await other.push(new_line(2, "pump-7"))
+    held = leases(await other.fetch([QUEUE], 2, LONG))
+    await _quiet(wake_up)
+    waiting = asyncio.create_task(wake_up.wait(LONG))
+    await asyncio.sleep(0)
+    await VERBS[verb](other, held)
     assert await asyncio.wait_for(waiting, 5)
 
 

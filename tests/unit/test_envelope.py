@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from core.clock import CENTURY
-from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError, UnknownJobError
+from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError, JobVersionError, UnknownJobError
 from core.job import Job, job_name
-from core.queue.envelope import VERSION, job_of, load_job, read_envelope, write_envelope
+from core.queue.envelope import VERSION, job_of, load_job, ordering_key_of, read_envelope, write_envelope
 from core.queue.registry import JobRegistry
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, 1, tzinfo=UTC)
@@ -134,6 +134,112 @@ def test_an_option_that_is_not_usable_is_refused_with_its_value(name: str, value
     assert str(caught.value) == f"{job_name(SendEmail)}: {name}={value!r} is not usable; give {wanted}."
 
 
+# ── versions ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Renamed(Job):
+    """Of version 1 it had the fields `name` and `when`, of version 2 no `when`."""
+
+    version = 3
+    address: str
+    seen: str = ""
+
+    @classmethod
+    def upgrade(cls, data: dict[str, Any], version: int) -> dict[str, Any]:
+        if "unfit" in data:
+            raise KeyError("name")
+        return {"address": data["name"], "seen": json.dumps([data, version])}
+
+
+class Careless(Job):
+    version = 2
+
+    @staticmethod
+    def upgrade(data: dict[str, Any], version: int) -> dict[str, Any]:
+        return None  # type: ignore[return-value]
+
+
+VERSIONED = JobRegistry([SendEmail, Renamed, Careless])
+
+
+def stored(cls: type[Job], data: dict[str, Any], **more: Any) -> bytes:
+    return changed(job=job_name(cls), data=data, **more)
+
+
+def test_a_job_that_needs_neither_turn_nor_version_is_written_for_the_oldest_reader() -> None:
+    """Workers of the release before go on with it in a rolling deploy."""
+    envelope = json.loads(written())
+    assert envelope["v"] == 1
+    assert envelope.keys() == {"v", "id", "job", "queue", "dispatched_at", "data"}
+
+
+def test_a_job_with_an_ordering_key_is_written_for_readers_that_keep_its_turn() -> None:
+    payload = write_envelope(SendEmail(to="a"), "0190-id", "emails", NOW, "pump-7")
+    envelope = json.loads(payload)
+    assert (envelope["v"], envelope["ordering_key"]) == (2, "pump-7")
+    assert "version" not in envelope
+    assert ordering_key_of(payload) == "pump-7"
+    assert loaded(payload).to == "a"
+
+
+def test_a_job_of_a_later_version_is_written_for_readers_that_know_of_versions() -> None:
+    envelope = json.loads(written(Renamed(address="a")))
+    assert (envelope["v"], envelope["version"]) == (2, 3)
+    assert "ordering_key" not in envelope
+
+
+def test_data_of_the_version_of_today_is_not_upgraded() -> None:
+    job: Any = load_job(read_envelope(written(Renamed(address="a"))), VERSIONED)
+    assert (job.address, job.seen) == ("a", "")
+
+
+@pytest.mark.parametrize(("more", "version"), [({}, 1), ({"v": 2, "version": 1}, 1), ({"v": 2, "version": 2}, 2)])
+def test_what_an_older_version_stored_is_upgraded(more: dict[str, Any], version: int) -> None:
+    data = {"name": "a@example.com", "when": {"$date": "2026-01-01"}}
+    job: Any = load_job(read_envelope(stored(Renamed, data, **more)), VERSIONED)
+    assert (job.address, json.loads(job.seen)) == ("a@example.com", [data, version])
+
+
+def test_an_upgrade_that_raises_is_an_envelope_error_with_its_cause() -> None:
+    with pytest.raises(EnvelopeError, match=r"upgrade\(\) of .*Renamed .* version 1 .* version 3: KeyError") as caught:
+        load_job(read_envelope(stored(Renamed, {"unfit": True})), VERSIONED)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_an_upgrade_that_returns_no_data_is_an_envelope_error() -> None:
+    with pytest.raises(EnvelopeError, match="it returned a NoneType, not the data"):
+        load_job(read_envelope(stored(Careless, {})), VERSIONED)
+
+
+def test_what_is_upgraded_and_still_does_not_fit_is_an_envelope_error() -> None:
+    with pytest.raises(EnvelopeError, match="Renamed as it is now"):
+        load_job(read_envelope(stored(Renamed, {"name": 7})), VERSIONED)
+
+
+@pytest.mark.parametrize(("cls", "here"), [(SendEmail, 1), (Renamed, 3)])
+def test_a_job_of_a_newer_version_is_not_misread_and_says_what_to_do(cls: type[Job], here: int) -> None:
+    with pytest.raises(JobVersionError) as caught:
+        load_job(read_envelope(stored(cls, {"to": "a", "address": "a"}, v=2, version=here + 1)), VERSIONED)
+    assert f"by version {here + 1} of {job_name(cls)}; this worker has version {here}" in str(caught.value)
+    assert "Deploy the newer one to this worker" in str(caught.value)
+    assert type(caught.value.job) is cls
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", None, 1.5])
+def test_a_version_that_cannot_be_is_an_envelope_error(version: Any) -> None:
+    with pytest.raises(EnvelopeError, match="no whole envelope"):
+        read_envelope(changed(v=2, version=version))
+
+
+@pytest.mark.parametrize("name", ["version", "ordering_key"])
+@pytest.mark.parametrize("cls", [SendEmail, Welcome])
+def test_what_the_class_alone_can_say_is_refused_of_a_job(cls: type[Job], name: str) -> None:
+    job = SendEmail(to="a") if cls is SendEmail else Welcome()
+    setattr(job, name, "1.4")
+    with pytest.raises(DispatchError, match=f"'{name}' is for the class to say, not for one of its jobs"):
+        written(job)
+
+
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -155,7 +261,7 @@ def test_an_envelope_of_a_newer_version_says_what_to_do(version: int) -> None:
 
 def test_a_newer_envelope_is_told_by_its_version_alone() -> None:
     with pytest.raises(EnvelopeVersionError):
-        read_envelope(b'{"v": 2, "entirely": ["new"]}')
+        read_envelope(b'{"v": 3, "entirely": ["new"]}')
 
 
 def test_an_unknown_job_class_is_named() -> None:
@@ -216,7 +322,7 @@ def test_only_options_come_out_of_the_options() -> None:
     ("payload", "name"),
     [
         (written(), job_name(SendEmail)),
-        (changed(v=2), job_name(SendEmail)),
+        (changed(v=VERSION + 1), job_name(SendEmail)),
         (changed(job="app.jobs.gone.Gone"), "app.jobs.gone.Gone"),
         (written()[:-1], ""),
         (b"\xff", ""),

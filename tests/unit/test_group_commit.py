@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
@@ -23,9 +23,10 @@ class Store:
         self.writing = asyncio.Semaphore(0)
         self.writes: list[list[str]] = []
         self.refused: dict[str, Exception] = {}
+        self.standing: dict[str, str] = {}
         self.down = False
 
-    async def push(self, jobs: Sequence[NewJob]) -> None:
+    async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         self.writes.append([job.job_id for job in jobs])
         self.writing.release()
         await self.gate.wait()
@@ -34,6 +35,7 @@ class Store:
         for job in jobs:
             if job.job_id in self.refused:
                 raise self.refused[job.job_id]
+        return {job.job_id: self.standing[job.job_id] for job in jobs if job.job_id in self.standing}
 
     def stored(self) -> list[str]:
         return [each for write in self.writes for each in write]
@@ -66,7 +68,7 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def started(commit: GroupCommit, jobs: Sequence[NewJob]) -> list[asyncio.Task[None]]:
+async def started(commit: GroupCommit, jobs: Sequence[NewJob]) -> list[asyncio.Task[str]]:
     """Dispatches under way, each waiting for its write."""
     tasks = [asyncio.create_task(commit.add(job)) for job in jobs]
     await turns()
@@ -109,6 +111,22 @@ async def test_dispatches_one_after_another_are_written_in_order(store: Store, c
     for job in jobs:
         await commit.add(job)
     assert store.writes == [[job.job_id] for job in jobs]
+
+
+async def test_each_dispatcher_hears_of_the_job_that_stands_for_its_own(store: Store, commit: GroupCommit) -> None:
+    jobs = new_jobs(4)
+    store.standing = {jobs[1].job_id: "an older one", jobs[3].job_id: jobs[0].job_id}
+    found = await asyncio.gather(*(commit.add(job) for job in jobs))
+    assert found == [jobs[0].job_id, "an older one", jobs[2].job_id, jobs[0].job_id]
+    assert len(store.writes) == 1
+
+
+async def test_what_stands_is_told_too_where_a_batch_is_written_one_by_one(store: Store, commit: GroupCommit) -> None:
+    jobs = new_jobs(2)
+    store.standing = {jobs[1].job_id: "an older one"}
+    store.refused = {jobs[0].job_id: ValueError("no")}
+    results = await asyncio.gather(*(commit.add(job) for job in jobs), return_exceptions=True)
+    assert [str(each) for each in results] == ["no", "an older one"]
 
 
 # ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,7 +190,7 @@ async def test_a_job_that_the_store_refuses_fails_alone(store: Store, commit: Gr
     poison = DispatchError("a row too long")
     store.refused = {jobs[2].job_id: poison}
     results = await asyncio.gather(*(commit.add(job) for job in jobs), return_exceptions=True)
-    assert results == [None, None, poison, None, None]
+    assert results == [*ids(jobs[:2]), poison, *ids(jobs[3:])]
     assert store.writes == [ids(jobs), *([job.job_id] for job in jobs)]
 
 
@@ -180,7 +198,7 @@ async def test_each_of_several_culprits_hears_of_its_own_error(store: Store, com
     jobs = new_jobs(4)
     store.refused = {jobs[0].job_id: ValueError("first"), jobs[3].job_id: ValueError("last")}
     results = await asyncio.gather(*(commit.add(job) for job in jobs), return_exceptions=True)
-    assert [str(each) for each in results] == ["first", "None", "None", "last"]
+    assert [str(each) for each in results] == ["first", *ids(jobs[1:3]), "last"]
 
 
 async def test_a_lone_job_that_is_refused_is_not_tried_twice(store: Store, commit: GroupCommit) -> None:
@@ -215,7 +233,7 @@ async def test_a_failed_write_leaves_those_that_wait_for_the_next_alone(store: S
     tasks = [*await started(commit, [failing]), *await started(commit, [waiting])]
     store.gate.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [str(each) for each in results] == ["no", "None"]
+    assert [str(each) for each in results] == ["no", waiting.job_id]
 
 
 # ── cancellation ─────────────────────────────────────────────────────────────────────────────────────────

@@ -240,3 +240,79 @@ def test_a_hook_cannot_be_a_field(name: str) -> None:
     cls = type("Odd", (Job,), {"__annotations__": {name: int}, "__module__": __name__})
     with pytest.raises(TypeError, match=f"'{name}' cannot be a field"):
         cls()
+
+
+# ── what a class says of itself ──────────────────────────────────────────────────────────────────────────
+
+
+def upgrade(data: dict[str, Any], version: int) -> dict[str, Any]:
+    return data
+
+
+async def async_upgrade(data: dict[str, Any], version: int) -> dict[str, Any]:
+    return data
+
+
+async def async_key(self: Job) -> str:
+    return "a"
+
+
+def defined(**words: Any) -> type[Job]:
+    return type("Defined", (Job,), {"__module__": __name__, **words})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"version": 0}, "version=0 is not usable; give a whole number from 1"),
+        ({"version": -1}, "version=-1 is not usable"),
+        ({"version": "2"}, "version='2' is not usable"),
+        ({"version": True}, "version=True is not usable"),
+        ({"version": 2}, "version=2 needs upgrade(data, version), which makes what older ones stored fit this one"),
+        ({"upgrade": staticmethod(upgrade)}, "upgrade() is never called while version is 1; raise that"),
+        ({"version": 2, "upgrade": upgrade}, "make it a @classmethod or @staticmethod, not async"),
+        ({"version": 2, "upgrade": staticmethod(async_upgrade)}, "make it a @classmethod or @staticmethod, not async"),
+        ({"__annotations__": {"version": "str"}}, "'version' cannot be a field: it is a word of RouteMQ's."),
+        ({"__annotations__": {"ordering_key": "str"}}, "'ordering_key' cannot be a field"),
+        ({"__annotations__": {"attempts": "int"}, "attempts": 3}, "'attempts' cannot be a field"),
+        ({"__annotations__": {"job_id": "str"}}, "'job_id' cannot be a field"),
+        ({"ordering_key": ""}, "ordering_key='' is not usable; name an attribute, or define it as a method"),
+        ({"ordering_key": "a.b"}, "ordering_key='a.b' is not usable"),
+        ({"ordering_key": 7}, "ordering_key=7 is not usable"),
+        ({"ordering_key": property(lambda self: "a")}, "is not usable; name an attribute, or define it as a method"),
+        ({"ordering_key": async_key}, "is not usable; name an attribute, or define it as a method that is not async"),
+        ({"execution": "thread"}, "execution='thread' is not known"),
+    ],
+)
+def test_what_a_class_cannot_say_is_refused_when_it_is_defined(words: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        defined(**words)
+    assert str(caught.value).startswith(f"{__name__}.Defined: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"version": 2, "upgrade": staticmethod(upgrade)},
+        {"version": 2, "upgrade": classmethod(lambda cls, data, version: data)},
+        {"version": 1},
+        {"ordering_key": "device_id"},
+        {"ordering_key": lambda self: "a"},
+        {"ordering_key": None},
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_what_a_class_can_say_is_taken_and_inherited(words: dict[str, Any]) -> None:
+    base = defined(**words)
+    heir: Any = type("Heir", (base,), {})
+    assert heir.version == base.version == words.get("version", 1)
+
+
+def test_upgrade_cannot_be_a_field() -> None:
+    class Odd(Job):
+        upgrade: bool  # type: ignore[assignment]
+
+    odd: Any = Odd
+    with pytest.raises(TypeError, match="'upgrade' cannot be a field"):
+        odd()

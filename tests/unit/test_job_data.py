@@ -9,16 +9,18 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from core.errors import DispatchError, EnvelopeError
 from core.job import Job
 from core.queue.job_data import decode_data, encode_data
+from tests.examples import examples
 
 
 class Colour(Enum):
@@ -63,6 +65,43 @@ class Line(TypedDict):
 class Size(NamedTuple):
     width: int
     height: float
+
+
+@dataclass
+class Box:
+    """Leaves its content open, though it is declared itself."""
+
+    content: Any = None
+    bag: dict = field(default_factory=dict)  # type: ignore[type-arg]
+
+
+class OpenStruct(msgspec.Struct):
+    content: Any
+
+
+class OpenLine(TypedDict):
+    content: Any
+
+
+class OpenPair(NamedTuple):
+    content: Any
+
+
+class OpenModel(BaseModel):
+    content: Any
+
+
+@dataclass
+class Villa(Place):
+    rooms: int = 9
+
+
+@dataclass
+class Node:
+    """Holds its like."""
+
+    content: Any = None
+    next: Node | None = None
 
 
 class Everything(Job):
@@ -182,7 +221,7 @@ def one_field(kind: Any, **options: Any) -> type[Job]:
 
 
 @deep
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@examples(40)
 @given(everything)
 def test_pitfall_35_declared_fields_of_every_type_come_back_as_they_were(job: Everything) -> None:
     read = round_trip(job)
@@ -247,6 +286,90 @@ def test_a_value_that_does_not_fit_is_refused_when_it_is_dispatched(kind: Any, v
     assert str(caught.value).endswith("Nothing was stored.")
 
 
+AMSTERDAM = timezone(timedelta(minutes=19, seconds=32))  # until 1937
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Box, Box(b"abc")),
+        (Box, Box(datetime(2026, 1, 1, tzinfo=UTC))),
+        (Box, Box((1, 2))),
+        (Box, Box({1, 2})),
+        (Box, Box({1: 2})),
+        (Box, Box(Colour.RED)),
+        (Box, Box(Place("a"))),
+        (Box, Box(bag={"a": [b"x"]})),
+        (Box | None, Box(b"abc")),
+        (list[Box], [Box(1), Box(b"abc")]),
+        (dict[str, Box], {"a": Box((1,))}),
+        (tuple[Box, int], (Box((1,)), 1)),
+        (OpenStruct, OpenStruct((1, 2))),
+        (OpenLine, {"content": (1, 2)}),
+        (OpenPair, OpenPair((1, 2))),
+        (OpenModel, OpenModel(content=b"abc")),
+        (OpenModel, OpenModel(content=(1, 2))),
+        (Node, Node(next=Node(next=Node((1, 2))))),
+        (Place, Villa("a")),
+        (list[Place], [Villa("a")]),
+        (Line, {"sku": UUID(int=7), "count": 1, "colour": "red"}),
+        (Place, {"name": "a", "naem": "b"}),
+        (float, 2**53 + 1),
+        (list[float], [2**53 + 1]),
+        (dict[int | str, int], {1: 1, "1": 2}),
+        (dict[int | str, int], {1: 1}),
+        (datetime, datetime(1900, 1, 1, tzinfo=AMSTERDAM)),
+        (list[datetime], [datetime(1900, 1, 1, tzinfo=AMSTERDAM)]),
+        (dict[datetime, int], {datetime(1900, 1, 1, tzinfo=AMSTERDAM): 1}),
+        (set[datetime], {datetime(1900, 1, 1, tzinfo=AMSTERDAM)}),
+        (Place, Place("a", at=datetime(1900, 1, 1, tzinfo=AMSTERDAM))),
+        (time, time(1, 2, tzinfo=AMSTERDAM)),
+        (list[time], [time(1, 2, tzinfo=timezone(timedelta(microseconds=1)))]),
+    ],
+)
+def test_what_would_come_back_as_something_else_is_refused(kind: Any, value: Any) -> None:
+    with pytest.raises(DispatchError, match=r"One cannot be dispatched: value = .* would come back as .*Nothing"):
+        encode_data(one_field(kind)(value=value))
+
+
+NIGHT_OF_TWO_HALF_PAST_TWO = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Box, Box({"a": [1, 2.5, None, True, "b", {}]}, {"c": [[]]})),
+        (Node, Node([1], Node(None, Node("a")))),
+        (OpenLine, {"content": {"a": [1]}}),
+        (OpenModel, OpenModel(content={"a": [1]})),
+        (list[Box], [Box("a")]),
+        (Place, Place("a", datetime(1900, 1, 1, tzinfo=timezone(timedelta(minutes=20))), {"b", "c"})),
+        (float, 2**53),
+        (list[float], [1, 2.5]),
+        (set[tuple[int, str]], {(number, "a") for number in range(50)}),
+        (list[set[str]], [{str(number) for number in range(50)}]),
+        (dict[int, int], {1: 1, 2: 2}),
+        (Annotated[Any, msgspec.Meta(description="whatever there is")], (b"abc", {1})),
+    ],
+)
+def test_what_a_type_leaves_open_comes_back_where_json_can_hold_it(kind: Any, value: Any) -> None:
+    assert round_trip(one_field(kind)(value=value)).value == value
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize(("kind", "wrap"), [(datetime, lambda at: at), (Place, lambda at: Place("a", at)), (Any, list)])
+def test_a_moment_in_the_hour_that_comes_twice_is_the_same_moment(kind: Any, wrap: Any, fold: int) -> None:
+    at = NIGHT_OF_TWO_HALF_PAST_TWO.replace(fold=fold)
+    read = round_trip(one_field(kind)(value=[at] if wrap is list else wrap(at))).value
+    found = read[0] if wrap is list else getattr(read, "at", read)
+    assert found.astimezone(UTC) == at.astimezone(UTC)
+
+
+def test_a_decimal_that_is_no_number_comes_back() -> None:
+    for text in ("NaN", "sNaN", "-Infinity"):
+        assert str(round_trip(one_field(dict[str, Decimal | None])(value={"a": Decimal(text)})).value["a"]) == text
+
+
 @pytest.mark.parametrize(
     ("kind", "given_value", "read"),
     [
@@ -258,6 +381,12 @@ def test_a_value_that_does_not_fit_is_refused_when_it_is_dispatched(kind: Any, v
         (datetime, "2026-01-02T00:00:00Z", datetime(2026, 1, 2, tzinfo=UTC)),
         (Colour, "red", Colour.RED),
         (Place, {"name": "a"}, Place("a")),
+        (list[Place], [{"name": "a"}, Place("b")], [Place("a"), Place("b")]),
+        (Box, {"content": [1]}, Box([1])),
+        (set[UUID], [str(UUID(int=each)) for each in (9, 7, 9)], {UUID(int=7), UUID(int=9)}),
+        (dict[UUID, float], {str(UUID(int=7)): 1}, {UUID(int=7): 1.0}),
+        (Decimal, 1.1, Decimal("1.1")),
+        (list[Decimal], ["1.10", 2], [Decimal("1.10"), Decimal(2)]),
     ],
     ids=str,
 )
@@ -449,3 +578,35 @@ def test_a_value_that_holds_itself_is_refused(style: Any) -> None:
 def test_plain_data_that_cannot_be_read_is_an_error_that_names_the_class(data: bytes) -> None:
     with pytest.raises(EnvelopeError, match=r"do not fit .*Bare as it is now"):
         decode_data(Bare, data)
+
+
+@pytest.mark.parametrize("style", [Welcome, one_field(Any)], ids=["plain", "declared"])
+@pytest.mark.parametrize(
+    ("wrap", "most"),
+    [
+        (lambda value: [value], 199),
+        (lambda value: {"a": value}, 199),
+        (lambda value: (value,), 99),  # each is two levels of JSON
+        (lambda value: {1: value}, 66),  # each is three
+    ],
+    ids=["list", "dict", "tuple", "dict by number"],
+)
+def test_what_is_nested_too_deep_for_whoever_reads_it_is_refused(style: Any, wrap: Any, most: int) -> None:
+    def data_of(levels: int) -> bytes:
+        value: Any = 1
+        for _ in range(levels):
+            value = wrap(value)
+        job = style() if style is Welcome else style(value=None)
+        setattr(job, "user_id" if style is Welcome else "value", value)
+        return encode_data(job)
+
+    def read_far_down(calls: int) -> Job:
+        return read_far_down(calls - 1) if calls else decode_data(style, data_of(most))
+
+    with pytest.raises(DispatchError, match="nested too deep: 200 levels"):
+        data_of(most + 1)
+    read_far_down(300)
+
+
+def test_brackets_in_a_text_are_no_levels() -> None:
+    assert round_trip(one_field(list[str])(value=["[{" * 500])).value == ["[{" * 500]

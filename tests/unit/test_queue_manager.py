@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -67,11 +67,11 @@ class CountingDriver(MemoryDriver):
         self.down_after = 1_000_000
         """Pushes."""
 
-    async def push(self, jobs: Sequence[NewJob]) -> None:
+    async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         self.pushes.append(list(jobs))
         if self.down or len(self.pushes) > self.down_after:
             raise QueueUnavailableError("Redis at here:1 does not answer.")
-        await super().push(jobs)
+        return await super().push(jobs)
 
     async def close(self) -> None:
         self.closed_with.append(await self.size("default"))
@@ -320,10 +320,11 @@ async def test_bulk_prepares_the_next_jobs_while_the_store_writes(
     monkeypatch.setattr(group_commit, "CHUNK_JOBS", 40)
     order, are_prepared = list[str](), asyncio.Event()
 
-    async def push(jobs: Sequence[NewJob]) -> None:
+    async def push(jobs: Sequence[NewJob]) -> Mapping[str, str]:
         order.append("writes")
         await are_prepared.wait()
         order.append("has written")
+        return {}
 
     class Telling(SendEmail):
         @property

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,66 @@ def test_bad_options_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(RouteError) as refused:
         Router().on("a", handler, **options)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"deduplicate_by": ""}, "deduplicate_by='': it names no part of a message"),
+        ({"deduplicate_by": "payload."}, "deduplicate_by='payload.': it names no part of a message"),
+        ({"deduplicate_by": 7}, "deduplicate_by=7: it names no part of a message"),
+        ({"ordered_by": "a..b"}, "ordered_by='a..b': it names no part of a message"),
+        ({"deduplicate_by": "id", "deduplicate_for": 0}, "deduplicate_for=0 is not usable; give seconds above 0"),
+        ({"deduplicate_by": "id", "deduplicate_for": -1}, "deduplicate_for=-1 is not usable"),
+        ({"deduplicate_by": "id", "deduplicate_for": float("inf")}, "deduplicate_for=inf is not usable"),
+        ({"deduplicate_for": 60}, "deduplicate_for says nothing without deduplicate_by"),
+        ({"ordered_by": "id", "deduplicate_for": 60}, "deduplicate_for says nothing without deduplicate_by"),
+        ({"ordered_by": "content"}, "ordered_by='content' is no text, whole number or UUID"),
+        ({"ordered_by": "level"}, "ordered_by='level' is no text, whole number or UUID"),
+        ({"ordered_by": "pump", "shared": True}, "the broker spreads the messages of one key over the processes"),
+    ],
+)
+def test_bad_keys_are_refused_with_file_and_line(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RouteError) as refused:
+        Router().on("pumps/{pump}/{level:float}", handler, **options)
+    assert said in str(refused.value)
+    assert re.match(r".*test_router\.py:\d+: pattern 'pumps/", str(refused.value))
+
+
+def test_a_route_asks_for_no_keys_unless_it_says_so() -> None:
+    router = Router()
+    router.on("a", handler)
+    assert router.routes[0].keys is None
+
+
+def test_keys_are_kept_with_an_hour_as_the_default() -> None:
+    router = Router()
+    router.on("a/{id}", handler, deduplicate_by="id", ordered_by="payload.pump")
+    router.on("b/{id}", handler, deduplicate_by="content", deduplicate_for=timedelta(minutes=1), shared=True)
+    first, second = (route.keys for route in router.routes)
+    assert first and first.deduplicate_by and first.ordered_by and second
+    assert (first.deduplicate_by.text, first.deduplicate_for, first.ordered_by.text) == ("id", 3600.0, "payload.pump")
+    assert (second.deduplicate_for, second.ordered_by) == (60.0, None)
+
+
+def test_what_a_route_does_not_say_its_group_does() -> None:
+    router = Router()
+    with router.group("a", deduplicate_by="id", deduplicate_for=60) as outer:
+        outer.on("1", handler)
+        with outer.group("b", ordered_by="pump") as inner:
+            inner.on("2", handler, deduplicate_for=5)
+            inner.on("3", handler, deduplicate_by="content")
+            with pytest.raises(RouteError, match="shared=True"):
+                inner.on("4", handler, shared=True)
+    router.on("5", handler)
+    keys = [route.keys for route in router.routes]
+    said = [(each.deduplicate_by, each.deduplicate_for, each.ordered_by) for each in keys if each]
+    assert [tuple(getattr(part, "text", part) for part in each) for each in said] == [
+        ("id", 60, None),
+        ("id", 5, "pump"),
+        ("content", 60, "pump"),
+    ]
+    assert keys[3] is None
 
 
 def test_pitfall_03_qos_2_is_refused() -> None:

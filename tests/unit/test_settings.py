@@ -52,6 +52,11 @@ def test_without_any_setting_there_are_defaults() -> None:
     assert settings.queue.max_payload == 1024 * 1024
 
 
+def test_the_level_of_logs_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    assert load_settings().logging.level == "DEBUG"
+
+
 def test_the_environment_wins_over_the_file_and_overrides_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("MQTT_PORT=1111\nMQTT_BROKER=file\nMQTT_CLIENT_ID=file\n")
     monkeypatch.setenv("MQTT_PORT", "2222")

@@ -16,10 +16,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import heappop, heappush
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.envelope import ordering_key_of
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
 
 
@@ -46,10 +48,8 @@ class MemoryDriver:
         self._wake_ups: set[MemoryWakeUp] = set()
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
-        for job in jobs:
-            self._queue(job.queue).push(job)
-        self._wake({job.queue for job in jobs})
-        return {}
+        stored = [(job.job_id, self._queue(job.queue).push(job)) for job in jobs]
+        return {job_id: standing_in for job_id, standing_in in stored if standing_in != job_id}
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
         fetched: list[FetchedJob] = []
@@ -68,16 +68,14 @@ class MemoryDriver:
         }
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        current = [pair for pair in failures if self._queue(pair[0].queue).current(pair[0])]
-        await self.failures.record(self.connection, [failure for _, failure in current])
-        await self.complete([lease for lease, _ in current])
-        return {lease.job_id for lease, _ in failures} - {lease.job_id for lease, _ in current}
+        current = {lease: failure for lease, failure in failures if self._queue(lease.queue).current(lease)}
+        await self.failures.record(self.connection, list(current.values()))
+        await self.complete(list(current))
+        return {lease.job_id for lease, _ in failures if lease not in current}
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         # From the last to the first, since each goes ahead of the one before.
-        stale = {lease.job_id for lease in reversed(leases) if not self._queue(lease.queue).release(lease)}
-        self._wake({lease.queue for lease in leases})
-        return stale
+        return {lease.job_id for lease in reversed(leases) if not self._queue(lease.queue).release(lease)}
 
     async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
         return {held.job_id for held in leases if not self._queue(held.queue).renew(held, lease)}
@@ -87,9 +85,7 @@ class MemoryDriver:
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def rescue(self, queues: Sequence[str]) -> int:
-        rescued = {name: self._queue(name).rescue() for name in queues}
-        self._wake({name for name, count in rescued.items() if count})
-        return sum(rescued.values())
+        return sum(self._queue(name).rescue() for name in queues)
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
         stats = [self._queue(name).stats(0) for name in queues]
@@ -116,7 +112,9 @@ class MemoryDriver:
 
     async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
         async with self.failures.take([row.job_id for row in failed]) as rows:
-            await self.push([NewJob(row.job_id, row.queue, row.payload) for row in rows])
+            await self.push(
+                [NewJob(row.job_id, row.queue, row.payload, ordering_key=ordering_key_of(row.payload)) for row in rows]
+            )
             return len(rows)
 
     async def ping(self) -> None:
@@ -127,12 +125,12 @@ class MemoryDriver:
 
     def _queue(self, name: str) -> _Queue:
         if name not in self._queues:
-            self._queues[name] = _Queue(name, self._monotonic)
+            self._queues[name] = _Queue(name, self._monotonic, self._wake)
         return self._queues[name]
 
-    def _wake(self, queues: AbstractSet[str]) -> None:
+    def _wake(self, queue: str) -> None:
         for wake_up in self._wake_ups:
-            wake_up.tell(queues)
+            wake_up.tell(queue)
 
 
 class MemoryWakeUp:
@@ -143,8 +141,8 @@ class MemoryWakeUp:
         self._forget = forget
         self._pushed = asyncio.Event()
 
-    def tell(self, queues: AbstractSet[str]) -> None:
-        if self._queues & queues:
+    def tell(self, queue: str) -> None:
+        if queue in self._queues:
             self._pushed.set()
 
     async def wait(self, timeout: float) -> bool:
@@ -242,6 +240,7 @@ class _Job:
     payload: bytes
     due: float
     """When it became available, or will."""
+    ordering_key: str | None
     attempts: int = 0
     token: str | None = None
     """Of its lease, while it is executing."""
@@ -249,34 +248,73 @@ class _Job:
     """When that lease runs out."""
 
 
-_Timed = tuple[float, int, _Job]
-"""An entry of a heap: a moment, a serial number that keeps equal moments in order, and the job."""
+T = TypeVar("T")
+
+_Timed = tuple[float, int, T]
+"""An entry of a heap: a moment, a serial number that keeps equal moments in order, and what comes to its moment."""
 
 
 class _Queue:
-    """One queue. A job of `jobs` that is in none of the three places below is executing."""
+    """One queue. A job of `jobs` that is in none of the four places below is executing."""
 
     _serial = itertools.count(1)
     """Of all queues, so that no token is made twice."""
 
-    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, name: str, monotonic: Callable[[], float], wake: Callable[[str], None]) -> None:
+        """`wake` is told the name when a job has become available, or is scheduled."""
         self._name = name
         self._monotonic = monotonic
+        self._wake = wake
         self.jobs: dict[str, _Job] = {}
         self._available: deque[_Job] = deque()
-        self._scheduled: list[_Timed] = []
-        self._retryable: list[_Timed] = []
-        self._leases: list[_Timed] = []
+        self._scheduled: list[_Timed[_Job]] = []
+        self._retryable: list[_Timed[_Job]] = []
+        self._waiting: dict[str, deque[_Job]] = {}
+        """By each ordering key of which a job has its turn: those behind that job."""
+        self._leases: list[_Timed[_Job]] = []
         """Every lease given, by the moment it runs out; those that ended or were renewed since, too."""
+        self._unique: dict[str, str] = {}
+        """By each unique key whose window is not over: the job that was pushed with it."""
+        self._windows: list[_Timed[str]] = []
+        """Those keys, by the moment their window is over."""
 
-    def push(self, new: NewJob) -> None:
+    def push(self, new: NewJob) -> str:
+        """Store a job, unless it is stored or left out. Returns the id of the job that stands for it, or its own."""
         if new.job_id in self.jobs:
-            return
-        job = self.jobs[new.job_id] = _Job(new.job_id, new.payload, self._monotonic() + new.delay)
-        if new.delay > 0:
+            return new.job_id
+        first = None if new.unique_key is None else self._taken_for(new.unique_key, new)
+        if first is None:
+            self._store(_Job(new.job_id, new.payload, self._monotonic() + new.delay, new.ordering_key))
+        return first or new.job_id
+
+    def _taken_for(self, unique_key: str, new: NewJob) -> str | None:
+        """The id of the job that a unique key was taken for before; None where it is the new one's from now on."""
+        for _, _, key in self._leave(self._windows):
+            del self._unique[key]
+        if unique_key in self._unique:
+            return self._unique[unique_key]
+        self._unique[unique_key] = new.job_id
+        self._enter(self._windows, self._monotonic() + new.unique_for, unique_key)
+        return None
+
+    def _store(self, job: _Job) -> None:
+        self.jobs[job.job_id] = job
+        if job.ordering_key is None:
+            self._take_its_turn(job)
+        elif job.ordering_key in self._waiting:
+            self._waiting[job.ordering_key].append(job)
+        else:
+            self._waiting[job.ordering_key] = deque()
+            self._take_its_turn(job)
+
+    def _take_its_turn(self, job: _Job) -> None:
+        now = self._monotonic()
+        if job.due > now:
             self._enter(self._scheduled, job.due, job)
         else:
+            job.due = now
             self._available.append(job)
+        self._wake(self._name)
 
     def fetch(self, limit: int, lease: float) -> list[FetchedJob]:
         count = max(0, min(limit, len(self._available)))
@@ -288,8 +326,18 @@ class _Queue:
 
     def complete(self, lease: Lease) -> bool:
         if job := self._end(lease):
-            del self.jobs[job.job_id]
+            self._forget(job)
         return job is not None
+
+    def _forget(self, job: _Job) -> None:
+        """Of its ordering key, the next has its turn."""
+        del self.jobs[job.job_id]
+        if job.ordering_key is None:
+            return
+        if behind := self._waiting[job.ordering_key]:
+            self._take_its_turn(behind.popleft())
+        else:
+            del self._waiting[job.ordering_key]
 
     def retry(self, lease: Lease, delay: float) -> bool:
         if job := self._end(lease):
@@ -301,6 +349,7 @@ class _Queue:
         if job := self._end(lease):
             job.attempts -= 1
             self._available.appendleft(job)
+            self._wake(self._name)
         return job is not None
 
     def renew(self, lease: Lease, seconds: float) -> bool:
@@ -320,11 +369,14 @@ class _Queue:
             if job.token and job.expires <= self._monotonic():
                 job.token = None
                 lost.append(job)
-        self._available.extendleft(reversed(lost))
+        if lost:
+            self._available.extendleft(reversed(lost))
+            self._wake(self._name)
         return len(lost)
 
     def stats(self, failed: int) -> QueueStats:
-        available, scheduled, retryable = len(self._available), len(self._scheduled), len(self._retryable)
+        available, retryable = len(self._available), len(self._retryable)
+        scheduled = len(self._scheduled) + sum(map(len, self._waiting.values()))
         return QueueStats(
             queue=self._name,
             available=available,
@@ -341,6 +393,7 @@ class _Queue:
         self._available.clear()
         self._scheduled.clear()
         self._retryable.clear()
+        self._waiting = {job.ordering_key: deque() for job in self.jobs.values() if job.ordering_key is not None}
         return held - len(self.jobs)
 
     def _start(self, job: _Job, lease: float) -> FetchedJob:
@@ -359,10 +412,10 @@ class _Queue:
             job.token = None
         return job
 
-    def _enter(self, heap: list[_Timed], moment: float, job: _Job) -> None:
-        heappush(heap, (moment, next(self._serial), job))
+    def _enter(self, heap: list[_Timed[T]], moment: float, what: T) -> None:
+        heappush(heap, (moment, next(self._serial), what))
 
-    def _leave(self, heap: list[_Timed]) -> list[_Timed]:
+    def _leave(self, heap: list[_Timed[T]]) -> list[_Timed[T]]:
         """Take out what has come to its moment."""
         now = self._monotonic()
         left = []

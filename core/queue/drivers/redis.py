@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from core.errors import QueueUnavailableError
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers.cluster_connection import connection_to
 from core.queue.drivers.confirmed_writes import ConfirmedWrites
@@ -17,11 +18,14 @@ from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.scripts import Scripts
 from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
+from core.queue.envelope import ordering_key_of
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
-from core.redis_client import ANSWER_TIMEOUT, RedisClient
+from core.redis_client import ANSWER_TIMEOUT, RedisClient, reached
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
+TURNS = ("ordered", "turns", "waiting", "available", "scheduled")
+"""The keys of lua/turns.lua."""
 
 T = TypeVar("T")
 
@@ -44,18 +48,20 @@ class RedisDriver:
         self._connection = connection_to(client, ANSWER_TIMEOUT)
         self._scripts = Scripts(client, self._connection, prefix)
         self._writes = ConfirmedWrites(client, self._scripts, durability)
-        self._unwritten = UnwrittenFailures(client, self._scripts, failures, self.connection)
+        self._unwritten = UnwrittenFailures(self._scripts, failures, self.connection)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
+        left_out: dict[str, str] = {}
         async with self._writes.confirmed() as scripts:
             for queue, mine in _by_queue(jobs).items():
                 for part in _parts(mine):
-                    args = [value for job in part for value in (job.job_id, job.payload, _ms(job.delay))]
-                    keys = ("jobs", "available", "scheduled")
-                    await scripts.run_on_known("push", queue, keys, scripts.channel(queue), *args)
-        return {}
+                    script, keys, args = _keyed(part) if _has_keys(part) else _plain(part)
+                    reply = await scripts.run_on_known(script, queue, keys, scripts.channel(queue), *args)
+                    ids = map(_text, reply)
+                    left_out.update(zip(ids, ids, strict=True))
+        return left_out
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
@@ -73,7 +79,8 @@ class RedisDriver:
         ]
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
-        return await self._end("complete", ("jobs", "executing", "tries"), leases, lambda lease: (lease,))
+        keys = (*TURNS, "jobs", "executing", "tries")
+        return await self._end("complete", keys, leases, lambda lease: (lease,), first=self._scripts.channel)
 
     async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
         return await self._end(
@@ -85,11 +92,13 @@ class RedisDriver:
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
         """Give jobs up. The rows are there when this returns, unless the table is slow or away: then they follow."""
-        records = {lease.job_id: record_of(failure) for lease, failure in failures}
-        keys = ("jobs", "executing", "tries", "failed", "returned")
-        stale = await self._end("fail", keys, failures, lambda each: (each[0], records[each[0].job_id]))
+        records = {lease: record_of(failure) for lease, failure in failures}
+        keys = (*TURNS, "jobs", "executing", "tries", "failed", "returned")
+        stale = await self._end(
+            "fail", keys, failures, lambda each: (each[0], records[each[0]]), first=self._scripts.channel
+        )
         for queue, mine in _by_queue(lease for lease, _ in failures if lease.job_id not in stale).items():
-            await self._unwritten.copy(queue, {lease.job_id: records[lease.job_id] for lease in mine})
+            await self._unwritten.copy(queue, {lease.job_id: records[lease] for lease in mine})
         if stale:  # an earlier call of this may have left failures there, and its answer got lost
             await self._unwritten.finish({lease.queue for lease, _ in failures if lease.job_id in stale})
         return stale
@@ -119,11 +128,10 @@ class RedisDriver:
         return rescued
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
-        async with self._scripts.reached():
-            for queue in queues:
-                available = await self._client.llen(self._scripts.key(queue, "available"))
-                if available or await self._client.zcard(self._scripts.key(queue, "executing")):
-                    return False
+        for queue in queues:
+            available = await self._scripts.ask("LLEN", self._scripts.key(queue, "available"))
+            if available or await self._scripts.ask("ZCARD", self._scripts.key(queue, "executing")):
+                return False
         return True
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
@@ -132,29 +140,26 @@ class RedisDriver:
     # ── operating ────────────────────────────────────────────────────────────────────────────────────
 
     async def queues(self) -> list[str]:
-        async with self._scripts.reached():
-            names = {_text(name) for name in await self._client.smembers(self._scripts.names)}
+        names = {_text(name) for name in await self._scripts.ask("SMEMBERS", self._scripts.names)}
         failed = (await self.failures.count(self.connection)).keys()
         return sorted([*failed, *[name for name in names - failed if await self._holds_any(name)]])
 
     async def _holds_any(self, queue: str) -> bool:
-        async with self._scripts.reached():
-            jobs = await self._client.hlen(self._scripts.key(queue, "jobs"))
-            return bool(jobs or await self._client.hlen(self._scripts.key(queue, "failed")))
+        jobs = await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs"))
+        return bool(jobs or await self._scripts.ask("HLEN", self._scripts.key(queue, "failed")))
 
     async def size(self, queue: str) -> int:
-        async with self._scripts.reached():
-            return int(await self._client.hlen(self._scripts.key(queue, "jobs")))
+        return int(await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs")))
 
     async def stats(self, queue: str) -> QueueStats:
-        keys = ("available", "scheduled", "executing", "retryable", "failed")
+        keys = ("available", "scheduled", "executing", "retryable", "failed", "waiting")
         available, scheduled, executing, retryable, unwritten, age = await self._scripts.run("stats", queue, keys)
         failed = unwritten + (await self.failures.count(self.connection)).get(queue, 0)
         return QueueStats(queue, available, scheduled, executing, retryable, failed, age / 1000)
 
     async def clear(self, queue: str) -> int:
-        keys = ("jobs", "tries", "available", "scheduled", "retryable")
-        return await self._repeat("clear", queue, keys, SCRIPT_JOBS)
+        keys = (*TURNS, "jobs", "tries", "retryable")
+        return await self._repeat("clear", queue, keys, self._scripts.channel(queue), SCRIPT_JOBS)
 
     async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
         """See the contract. The rows stay locked until the jobs are back, and are deleted then.
@@ -168,13 +173,12 @@ class RedisDriver:
                 for queue, mine in _by_queue(rows).items():
                     count += await self._put_back(queue, mine)
             for queue, mine in _by_queue(rows).items():
-                async with self._scripts.reached():
-                    await self._client.hdel(self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
+                await self._scripts.ask("HDEL", self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
         return count
 
     async def _put_back(self, queue: str, rows: Sequence[FailedJob]) -> int:
-        args = [value for row in rows for value in (row.job_id, row.payload)]
-        keys = ("jobs", "available", "returned", "failed")
+        args = [value for row in rows for value in (row.job_id, row.payload, _ordering(ordering_key_of(row.payload)))]
+        keys = (*TURNS, "jobs", "returned", "failed")
         async with self._writes.confirmed() as scripts:
             await scripts.run_on_known("put_back", queue, keys, scripts.channel(queue), *args)
         return len(rows)
@@ -182,7 +186,7 @@ class RedisDriver:
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def ping(self) -> None:
-        async with self._scripts.reached():
+        async with reached(self._client, QueueUnavailableError):
             await self._client.ping()
         await self._writes.require()
 
@@ -239,6 +243,38 @@ def _parts(items: Sequence[T]) -> list[Sequence[T]]:
 
 def _text(reply: bytes | str) -> str:
     return reply.decode() if isinstance(reply, bytes) else reply
+
+
+def _has_keys(jobs: Sequence[NewJob]) -> bool:
+    # Not any(): of the jobs of most apps none has, and a generator takes three times as long to find that.
+    return bool([job for job in jobs if job.ordering_key is not None or job.unique_key is not None])
+
+
+def _plain(jobs: Sequence[NewJob]) -> tuple[str, Sequence[str], list[Any]]:
+    """The script that stores jobs without ordering or unique keys, its keys, and what it takes for the jobs."""
+    args = [value for job in jobs for value in (job.job_id, job.payload, _ms(job.delay))]
+    return "push", ("jobs", "available", "scheduled"), args
+
+
+def _keyed(jobs: Sequence[NewJob]) -> tuple[str, Sequence[str], list[Any]]:
+    """The same for jobs of which some have such keys."""
+    args = [
+        value
+        for job in jobs
+        for value in (job.job_id, job.payload, _ms(job.delay), _ordering(job.ordering_key), _window(job))
+    ]
+    unique = [f"unique:{job.unique_key}" for job in jobs if job.unique_key is not None]
+    return "push_keyed", (*TURNS, "jobs", *unique), args
+
+
+def _ordering(key: str | None) -> str:
+    """An ordering key as the scripts have it: without a NUL, which ends it there, and empty where there is none."""
+    return "" if key is None else key.replace("%", "%25").replace("\0", "%00") or "%"
+
+
+def _window(job: NewJob) -> int:
+    """For how many milliseconds its unique key is taken; 0 where it has none."""
+    return 0 if job.unique_key is None else max(1, _ms(job.unique_for))
 
 
 def _ms(seconds: float) -> int:

@@ -7,7 +7,6 @@ does and returns stands at its head, in lua/.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from copy import copy
 from functools import cache
 from hashlib import sha1
@@ -18,7 +17,7 @@ from redis.exceptions import NoScriptError
 
 from core.errors import QueueUnavailableError
 from core.queue.drivers.pipelined_connection import Command
-from core.redis_client import FAULTS, RedisClient, raise_explained, reached
+from core.redis_client import FAULTS, RedisClient, raise_explained
 
 
 class Connection(Protocol):
@@ -26,6 +25,10 @@ class Connection(Protocol):
 
     async def ask(self, *command: str | bytes | int) -> Any: ...
     async def ask_all(self, *commands: Command) -> list[Any]: ...
+
+
+_WITH_TURNS = frozenset({"clear", "complete", "fail", "push_keyed", "put_back"})
+"""The scripts that begin with turns.lua."""
 
 
 class Scripts:
@@ -47,7 +50,7 @@ class Scripts:
     async def run(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
         """Run a script on these keys of a queue. Raises QueueUnavailableError where Redis gives no answer."""
         try:
-            return await self._run(script, [self.key(queue, name) for name in keys], args)
+            return await self._run(script, self._keys(queue, keys), args)
         except FAULTS as error:
             raise_explained(error, self._client, QueueUnavailableError)
 
@@ -57,21 +60,25 @@ class Scripts:
         except NoScriptError:  # a new server, or one whose scripts were flushed; from now on it knows this one
             return await self._connection.ask("EVAL", self._texts[script], len(named), *named, *args)
 
-    async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> None:
-        """The same for a script that fills a queue, and returns whether that held no job before; its name is
-        entered into `names`.
+    async def run_on_known(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> list[Any]:
+        """The same for a script that fills a queue, and returns first whether that held no job before; its name is
+        entered into `names`. Returns the rest.
 
         Beside the script and not in it, since `names` lies on another slot. Not where the queue held jobs already:
         their name is there. A server that lost its data has lost the name with the jobs.
         """
+        rest: list[Any]
         if queue not in self._filled:
-            was_empty = await self._run_and_enter(script, queue, keys, *args)
-        elif was_empty := await self.run(script, queue, keys, *args):
-            await self._enter(queue)
+            was_empty, *rest = await self._run_and_enter(script, queue, keys, *args)
+        else:
+            was_empty, *rest = await self.run(script, queue, keys, *args)
+            if was_empty:
+                await self._enter(queue)
         (self._filled.discard if was_empty else self._filled.add)(queue)
+        return rest
 
     async def _run_and_enter(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
-        named = [self.key(queue, name) for name in keys]
+        named = self._keys(queue, keys)
         try:
             entered, reply = await self._connection.ask_all(
                 ("SADD", self.names, queue), ("EVALSHA", self._digests[script], len(named), *named, *args)
@@ -86,12 +93,14 @@ class Scripts:
         return reply
 
     async def _enter(self, queue: str) -> None:
-        async with self.reached():
-            await self._connection.ask("SADD", self.names, queue)
+        await self.ask("SADD", self.names, queue)
 
-    def reached(self) -> AbstractAsyncContextManager[None]:
-        """Around whatever else is asked of Redis."""
-        return reached(self._client, QueueUnavailableError)
+    async def ask(self, *command: str | bytes | int) -> Any:
+        """The reply to a command that needs no script: its name, and the key on which it works. Raises as `run`."""
+        try:
+            return await self._connection.ask(*command)
+        except FAULTS as error:
+            raise_explained(error, self._client, QueueUnavailableError)
 
     @property
     def names(self) -> str:
@@ -103,6 +112,10 @@ class Scripts:
         tag = queue.replace("%", "%25").replace("}", "%7D")
         return f"{self._prefix}{{{tag}}}:{name}"
 
+    def _keys(self, queue: str, names: Sequence[str]) -> list[str]:
+        beginning = self.key(queue, "")
+        return [beginning + name for name in names]
+
     def channel(self, queue: str) -> str:
         """Where idle workers hear of pushes."""
         return self.key(queue, "wake")
@@ -110,7 +123,9 @@ class Scripts:
 
 @cache
 def _texts() -> dict[str, str]:
-    return {path.stem: path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "lua").glob("*.lua")}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "lua").glob("*.lua")}
+    turns = texts.pop("turns")
+    return {name: turns + text if name in _WITH_TURNS else text for name, text in texts.items()}
 
 
 def _digest(text: str) -> str:

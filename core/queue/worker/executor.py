@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
+from core.clock import since_boot
 from core.errors import EnvelopeError, JobError, JobProcessRaisedError, MaxTriesExceededError
 from core.job import Job, job_name
 from core.observability.events import Events, JobStarted
@@ -18,7 +19,7 @@ from core.queue.worker.first_step import begin
 from core.queue.worker.limits import LimitRules, Limits, timed_out
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released
 from core.queue.worker.process_pool import ProcessPool
-from core.queue.worker.retry import decide
+from core.queue.worker.retry import decide, decide_unread
 from core.queue.worker.soft_timeout import run_coroutine
 from core.queue.worker.thread_runner import OverranError, ThreadRunner
 from core.tasks import is_cancelled_for_stop
@@ -45,12 +46,15 @@ class Executor:
         self._processes = processes
         self._threads = ThreadRunner(threads)
 
-    async def execute(self, fetched: FetchedJob) -> Outcome:
+    async def execute(self, fetched: FetchedJob, start_by: float) -> Outcome:
+        """After the moment `start_by` (`since_boot`) it is too late to begin: the lease may be lost by then."""
+        if since_boot() > start_by:
+            return Released()
         try:
             job = load(fetched, self._registry)
         except EnvelopeError as error:
             self._started(fetched, job_of(fetched.payload))
-            return Failed(error, None)
+            return decide_unread(error, fetched.attempts, self._rules.of(getattr(error, "job", None)))
         self._started(fetched, job_name(type(job)))
         limits = self._rules.of(job)
         if fetched.attempts > limits.max_tries:
@@ -60,7 +64,7 @@ class Executor:
     async def call_hook(self, job: Job, exception: Exception) -> None:
         """Call a job's `failed()`, for HOOK_TIMEOUT at most. Raises what it raises."""
         key = Lease(job.job_id, job.queue, "failed()")
-        await self._call(partial(job.failed, exception), job, key, HOOK_TIMEOUT)
+        await self._call(partial(job.failed, exception), job, key, HOOK_TIMEOUT, part="failed() of ")
 
     async def close(self) -> None:
         self._threads.close()
@@ -84,13 +88,16 @@ class Executor:
         else:
             await self._call(job.handle, job, fetched.lease, limits.timeout, limits.soft_timeout)
 
-    async def _call(self, call: UsersCall, job: Job, key: Lease, timeout: float, soft_timeout: float = 0.0) -> None:
+    async def _call(
+        self, call: UsersCall, job: Job, key: Lease, timeout: float, soft_timeout: float = 0.0, *, part: str = ""
+    ) -> None:
         """Await a coroutine function; run any other in a thread, and await what that may return."""
         if is_coroutine_function(call):
             result = call()
         else:
+            name = f"{part}job {job_name(type(job))} {job.job_id}"
             try:
-                result = await self._threads.run(call, key, timeout, soft_timeout)
+                result = await self._threads.run(call, key, timeout, soft_timeout, name=name)
             except OverranError:
                 raise timed_out(job, timeout) from None
         awaitable = awaitable_of(result, job)
@@ -151,7 +158,11 @@ _is_coroutine_function = lru_cache(inspect.iscoroutinefunction)  # asked for eac
 
 def _used_up(fetched: FetchedJob, limits: Limits) -> MaxTriesExceededError:
     return MaxTriesExceededError(
-        f"The job was started {fetched.attempts - 1} times, and {limits.max_tries} are allowed. Its last try either "
+        f"The job was started {_times(fetched.attempts - 1)}, and {limits.max_tries} are allowed. Its last try either "
         f"never reported back, as its worker died or lost its lease, or failed while more tries were allowed. Look at "
         f"the workers' logs for this job id before you retry it."
     )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

@@ -29,7 +29,7 @@ class Failed(Struct, frozen=True):
 
 
 class Released(Struct, frozen=True):
-    """The worker stops before the job ended: it goes back, the try uncounted."""
+    """The worker stops before the job ended, or had it too late to begin: it goes back, the try uncounted."""
 
 
 class Abandoned(Struct, frozen=True):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from core.clock import jittered
+from core.clock import jittered, since_boot
 from core.errors import QueueUnavailableError
 from core.observability.events import Events
 from core.queue.driver import Driver, WakeUp
@@ -17,13 +17,17 @@ from core.queue.worker.until_reached import until_answered
 
 FETCH_MOST = 1000
 """Jobs that are asked for at once: what a driver's verb takes in one go."""
+START_WITHIN = 0.5
+"""Of a lease, counted from when its job was asked for. The lease of one that begins later may run out before the next
+heartbeat: this process, its machine or the store stood still, and others may have taken the job over."""
 EMPTY_CHECK_INTERVAL = 0.2
 """Seconds between looks, with --stop-when-empty, at jobs that other workers still execute."""
 
 
 class Producer:
-    """Hands each fetched job to `start`; `slot_freed` has to be called when its slot is free again, and `recorded`
-    when its outcome is in the store.
+    """Hands each fetched job to `start`, with the moment (`since_boot`) until which it may begin.
+
+    `slot_freed` has to be called when its slot is free again, and `recorded` when its outcome is in the store.
 
     Of ended jobs that are still to be recorded there may be as many again as of running ones: so the next are
     fetched and run while the store writes.
@@ -37,7 +41,7 @@ class Producer:
         options: WorkerOptions,
         events: Events,
         *,
-        start: Callable[[FetchedJob], None],
+        start: Callable[[FetchedJob, float], None],
     ) -> None:
         self._driver = driver
         self._options = options
@@ -124,6 +128,7 @@ class Producer:
         return min(concurrency - self._running, 2 * concurrency - self._running - self._unrecorded)
 
     async def _fetch_once(self, wanted: int) -> int:
+        start_by = since_boot() + self._options.lease * START_WITHIN
         fetch = self._driver.fetch(self._options.queues.next(), wanted, self._options.lease)
         fetching = self._fetching = asyncio.ensure_future(fetch)
         was_cancelled = False
@@ -134,15 +139,15 @@ class Producer:
                 was_cancelled = True
         if was_cancelled:
             with suppress(QueueUnavailableError):
-                self._take(fetching.result())
+                self._take(fetching.result(), start_by)
             raise asyncio.CancelledError
-        return self._take(fetching.result())
+        return self._take(fetching.result(), start_by)
 
-    def _take(self, jobs: list[FetchedJob]) -> int:
+    def _take(self, jobs: list[FetchedJob], start_by: float) -> int:
         self._running += len(jobs)
         self._started += len(jobs)
         for fetched in jobs:
-            self._start(fetched)
+            self._start(fetched, start_by)
         return len(jobs)
 
     async def _is_finished(self) -> bool:

@@ -120,10 +120,10 @@ class Worker:
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _start(self, fetched: FetchedJob) -> None:
+    def _start(self, fetched: FetchedJob, start_by: float) -> None:
         lease, started = fetched.lease, time.monotonic()
         self._heartbeat.hold(lease)
-        task = start_task(self._executor.execute(fetched), f"job-{fetched.job_id}")
+        task = start_task(self._executor.execute(fetched, start_by), f"job-{fetched.job_id}")
         self._running[lease] = task
         self._all_recorded.clear()
         if task.done():

@@ -183,3 +183,11 @@ async def test_failed_jobs_are_a_model_and_old_ones_can_be_deleted(
     assert datetime.now(UTC) - new.failed_at < timedelta(minutes=5)
     assert await cleanup_old_failed_jobs(days=30) == 1
     assert [row.job_id for row in await QueueFailedJob.all()] == ["new"]
+
+
+async def test_what_a_savepoint_released_is_gone_with_the_session_that_is_rolled_back(database: Database) -> None:
+    async with await Gauge.get_session() as session:
+        async with session.begin_nested():
+            session.add(Gauge(name="inside", seen_at=NOW))
+        await session.rollback()
+    assert await Gauge.all() == []

@@ -209,6 +209,7 @@ async def test_an_announcement_outlives_an_outage(postgres_url: str) -> None:
     channel = PostgresqlChannel(database := Database(postgres_url), Events())
     other = DatabaseDriver(Database(postgres_url), Events())
     wake_up = other.wake_up(["default"])
+    assert await wake_up.wait(LONG)  # as it listens from now on
     await _quiet(wake_up)
     reachable = database.url
     database.url = Database("postgresql://127.0.0.1:1/x").url

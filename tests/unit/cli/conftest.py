@@ -42,7 +42,7 @@ from core.router import Router
 def ingest(payload: bytes) -> None: ...
 
 router = Router()
-router.on("sensors/{id}/telemetry", ingest, qos=0)
+router.on("sensors/{id}/telemetry", ingest, qos=0, deduplicate_by="payload.id", ordered_by="id")
 router.on("logs/{path:rest}", ingest, shared=True, worker_count=3)
 """,
 }

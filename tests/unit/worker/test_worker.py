@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -15,7 +15,7 @@ from core.errors import (
     PermanentError,
     QueueUnavailableError,
 )
-from core.job import Job
+from core.job import Job, job_name
 from core.observability.events import (
     HookFailed,
     JobCompleted,
@@ -226,7 +226,9 @@ async def test_pitfall_27_a_job_that_swallows_its_cancellation_has_timed_out_all
     assert isinstance(event.exception, JobTimeoutError)
 
 
-async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_returns(workshop: Workshop) -> None:
+async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_returns(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
     release, overlapping = threading.Event(), []
 
     class Slow(Job):
@@ -236,7 +238,7 @@ async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_re
             overlapping.append(1)
             release.wait(PROMPT)
 
-    await workshop.dispatch(Slow())
+    (job_id,) = await workshop.dispatch(Slow())
     worker, _ = workshop.start(max_tries=1, concurrency=1)
     await workshop.until(lambda: len(workshop.of(JobStarted)) == 1)
     await asyncio.sleep(0.2)  # well beyond the timeout
@@ -245,6 +247,7 @@ async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_re
     await workshop.until(lambda: len(workshop.of(JobFailed)) == 1)
     assert isinstance(workshop.of(JobFailed)[0].exception, JobTimeoutError)
     assert overlapping == [1]
+    assert f"job {job_name(Slow)} {job_id} runs in a thread beyond its 0.05 s" in caplog.text
 
 
 async def test_waiting_for_a_thread_does_not_count_towards_the_timeout(
@@ -573,6 +576,53 @@ async def test_pitfall_18_a_lost_lease_cancels_the_job_and_its_outcome_changes_n
     await workshop.until(lambda: len(workshop.of(LeaseLost)) == 1)
     assert Waits.running == 0
     assert await workshop.driver.complete([fetched.lease]) == set()
+
+
+async def test_what_was_fetched_too_long_ago_is_not_started(workshop: Workshop) -> None:
+    """The worker was stopped by SIGSTOP, or its machine suspended, while the answer was on its way."""
+    lease = 0.2
+    theirs = []
+
+    async def taken_over() -> None:
+        theirs.extend(await workshop.driver.fetch(["default"], 1, 60))
+
+    _delay_first_answer(workshop, lease, taken_over)
+    await workshop.dispatch(Note(text="theirs"))
+    workshop.start(lease=lease)
+    await workshop.until(lambda: len(workshop.of(LeaseLost)) == 1)
+    assert JOURNAL == [] and workshop.of(JobStarted) == []
+    assert await workshop.driver.complete([each.lease for each in theirs]) == set()
+
+
+async def test_what_was_fetched_too_long_ago_goes_back_where_nobody_has_taken_it_over(workshop: Workshop) -> None:
+    lease = 0.2
+
+    async def nobody() -> None: ...
+
+    _delay_first_answer(workshop, lease, nobody)
+    await workshop.dispatch(Note(text="ours"))
+    workshop.start(lease=lease)
+    await workshop.until(lambda: len(workshop.of(JobCompleted)) == 1)
+    assert JOURNAL == ["ours"]
+    kinds = [type(event) for event in workshop.seen if isinstance(event, JobReleased | LeaseLost | JobStarted)]
+    assert kinds[0] is not JobStarted
+
+
+def _delay_first_answer(workshop: Workshop, lease: float, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    """Let the lease of what is fetched first run out, and something else happen, before the worker hears of it."""
+    fetch = workshop.driver.fetch
+
+    async def late(queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
+        jobs = await fetch(queues, limit, lease)
+        if jobs:
+            workshop.driver.fetch = fetch  # type: ignore[method-assign]
+            await workshop.driver.renew([each.lease for each in jobs], -1)
+            await workshop.driver.rescue(["default"])
+            await meanwhile()
+            await asyncio.sleep(lease)
+        return jobs
+
+    workshop.driver.fetch = late  # type: ignore[method-assign]
 
 
 async def test_a_dead_workers_jobs_are_rescued_without_new_traffic(workshop: Workshop) -> None:

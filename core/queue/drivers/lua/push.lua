@@ -4,7 +4,7 @@
 -- KEYS[3]  scheduled    zset    id by due time in ms
 -- ARGV[1]  channel on which idle workers listen
 -- ARGV[2…] id, payload, delay in ms, for each job
--- Returns 1 where the queue held no job before, else 0.
+-- Returns a list of one: 1 where the queue held no job before, else 0.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local held = redis.call('HLEN', KEYS[1])
@@ -38,4 +38,4 @@ if #scheduled > 0 then redis.call('ZADD', KEYS[3], unpack(scheduled)) end
 -- A worker only sleeps after it found the line empty: no need to tell of what joins a waiting line. A
 -- scheduled job is told of for the stagers, which sleep until the next one known to them is due.
 if #scheduled > 0 or (#available > 0 and was_empty) then redis.call('PUBLISH', ARGV[1], '') end
-return held == 0 and 1 or 0
+return {held == 0 and 1 or 0}

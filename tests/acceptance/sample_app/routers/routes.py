@@ -41,6 +41,15 @@ async def flaky(payload: int) -> None:
     await dispatch(Record(n=payload), queue="a")
 
 
+async def once(payload: int) -> None:
+    """Has dispatched, and is not acknowledged, until the gate opens."""
+    await dispatch(Record(n=payload), queue="a")
+    journal.write("dispatched", n=payload)
+    while not journal.is_gate_open():  # noqa: ASYNC110, the gate is a file
+        await asyncio.sleep(0.02)
+    journal.write("handled", n=payload)
+
+
 async def shared(payload: int) -> None:
     journal.write("shared", n=payload)
     await dispatch(Record(n=payload), queue="a")
@@ -54,5 +63,6 @@ with router.group(prefix=os.environ.get("SAMPLE_TOPICS", "sample")) as sample:
     sample.on("typed", typed)
     sample.on("raw", raw)
     sample.on("flaky", flaky)
+    sample.on("once", once, deduplicate_by="content")
     if os.environ.get("SAMPLE_SHARED"):
         sample.on("shared", shared, shared=True, worker_count=2)

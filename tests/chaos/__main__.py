@@ -1,0 +1,94 @@
+"""scripts/chaos: the long form of the runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.chaos.play import Outcome, play
+from tests.chaos.results import report
+from tests.chaos.run import STORES, Run, all_runs
+from tests.chaos.stores import ChaosServers, missing
+
+ASKED_WITHIN = 20.0
+"""Minutes within which all runs together are to reach the sizes that they ask for."""
+TO_AN_END = 6.0
+"""Seconds that a run takes beside those in which it brings work and does harm."""
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def main() -> None:
+    options = _options()
+    begun, servers = datetime.now(UTC), ChaosServers()
+    try:
+        outcomes = asyncio.run(_play(_parts(options.run, options.store), options.minutes, options.seed, servers))
+    finally:
+        servers.close()
+    options.results.write_text(report(outcomes, begun=begun, minutes=options.minutes, seed=options.seed))
+    findings = sum(len(each.findings) for each in outcomes)
+    print(f"{options.results}: {findings} findings")
+    sys.exit(1 if findings else 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("scripts/chaos", description="Runs that kill and freeze, and the check of each.")
+    parser.add_argument("--minutes", type=float, default=ASKED_WITHIN, help="for all runs together; default: 20")
+    parser.add_argument("--seed", default=secrets.token_hex(4), help="repeats the choices of an earlier time")
+    parser.add_argument("--run", nargs="+", choices=all_runs(), help="default: all")
+    parser.add_argument("--store", nargs="+", choices=STORES, help="default: all")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
+    return parser.parse_args()
+
+
+def _parts(runs: Sequence[str] | None, stores: Sequence[str] | None) -> list[tuple[Run, str]]:
+    """Each run on each of its stores that is here."""
+    chosen = [run for name, run in all_runs().items() if runs is None or name in runs]
+    parts = [(run, store) for run in chosen for store in run.stores if stores is None or store in stores]
+    return [(run, store) for run, store in parts if not _lacks(run, store)]
+
+
+def _lacks(run: Run, store: str) -> bool:
+    reason = missing(store) or (missing("mosquitto") if run.broker else None) or run.lacks()
+    if reason:
+        print(f"{run.name} on {store} is left out: {reason}")
+    return reason is not None
+
+
+async def _play(parts: list[tuple[Run, str]], minutes: float, seed: str, servers: ChaosServers) -> list[Outcome]:
+    """One after the other, those together that can be. What one leaves of its share of the time, the others have."""
+    outcomes: list[Outcome] = []
+    for store in {store for _, store in parts}:
+        servers.start(store)
+    end = time.monotonic() + minutes * 60
+    left = _together(parts)
+    while left:
+        run, stores = left[0]
+        share = run.share / sum(each.share for each, _ in left)
+        size = run.asked.scaled(minutes / ASKED_WITHIN)
+        seconds = (end - time.monotonic()) * share - TO_AN_END
+        plays = [play(run, store, servers, size, seed=seed, seconds=seconds) for store in stores]
+        outcomes += await asyncio.gather(*plays)
+        print(*outcomes[-len(plays) :], sep="\n", flush=True)
+        del left[0]
+    return outcomes
+
+
+def _together(parts: list[tuple[Run, str]]) -> list[tuple[Run, list[str]]]:
+    """The stores that each run is played on at the same time."""
+    joined: list[tuple[Run, list[str]]] = []
+    for run, store in parts:
+        if run.waits and joined and joined[-1][0] is run:
+            joined[-1][1].append(store)
+        else:
+            joined.append((run, [store]))
+    return joined
+
+
+if __name__ == "__main__":
+    main()

