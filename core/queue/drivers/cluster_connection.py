@@ -28,8 +28,8 @@ class ClusterConnection:
         self._client = client
         self._timeout = timeout
         self._nodes: dict[str, PipelinedConnection] = {}
-        self._failed: str | None = None
-        """The node that makes us doubt the table of who serves what."""
+        self._failed: str | None = ""
+        """The node that makes us doubt the table of who serves what; at first there is no table to doubt."""
 
     async def ask(self, *command: str | bytes | int) -> Any:
         """The reply to a command. Raises RedisError or RedisClusterException."""
@@ -63,17 +63,16 @@ class ClusterConnection:
             await each.close()
 
     async def _server_of(self, key: str) -> ClusterNode:
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._client.initialize()
-                if self._failed is not None:
-                    await self._look_anew(self._failed)
-        except TimeoutError as error:
-            raise RedisTimeoutError(f"no node told within {self._timeout:g} s who serves what") from error
+        if self._failed is not None:
+            await self._look_anew(self._failed)
         return cast("ClusterNode", self._client.get_node_from_key(key))  # None is for a replica that is missing
 
     async def _look_anew(self, failed: str) -> None:
-        await self._client.nodes_manager.initialize(last_failed_node_name=failed)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._client.nodes_manager.initialize(last_failed_node_name=failed)
+        except TimeoutError as error:
+            raise RedisTimeoutError(f"no node told within {self._timeout:g} s who serves what") from error
         if self._failed == failed:
             self._failed = None
         for name in self._nodes.keys() - {node.name for node in self._client.get_nodes()}:

@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
 
+from core.errors import QueueUnavailableError
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers.cluster_connection import connection_to
 from core.queue.drivers.confirmed_writes import ConfirmedWrites
@@ -19,7 +20,7 @@ from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.envelope import ordering_key_of
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
-from core.redis_client import ANSWER_TIMEOUT, RedisClient
+from core.redis_client import ANSWER_TIMEOUT, RedisClient, reached
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
@@ -50,7 +51,7 @@ class RedisDriver:
         self._connection = connection_to(client, ANSWER_TIMEOUT)
         self._scripts = Scripts(client, self._connection, prefix)
         self._writes = ConfirmedWrites(client, self._scripts, durability)
-        self._unwritten = UnwrittenFailures(client, self._scripts, failures, self.connection)
+        self._unwritten = UnwrittenFailures(self._scripts, failures, self.connection)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
@@ -133,11 +134,10 @@ class RedisDriver:
         return rescued
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
-        async with self._scripts.reached():
-            for queue in queues:
-                available = await self._client.llen(self._scripts.key(queue, "available"))
-                if available or await self._client.zcard(self._scripts.key(queue, "executing")):
-                    return False
+        for queue in queues:
+            available = await self._scripts.ask("LLEN", self._scripts.key(queue, "available"))
+            if available or await self._scripts.ask("ZCARD", self._scripts.key(queue, "executing")):
+                return False
         return True
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
@@ -146,19 +146,16 @@ class RedisDriver:
     # ── operating ────────────────────────────────────────────────────────────────────────────────────
 
     async def queues(self) -> list[str]:
-        async with self._scripts.reached():
-            names = {_text(name) for name in await self._client.smembers(self._scripts.names)}
+        names = {_text(name) for name in await self._scripts.ask("SMEMBERS", self._scripts.names)}
         failed = (await self.failures.count(self.connection)).keys()
         return sorted([*failed, *[name for name in names - failed if await self._holds_any(name)]])
 
     async def _holds_any(self, queue: str) -> bool:
-        async with self._scripts.reached():
-            jobs = await self._client.hlen(self._scripts.key(queue, "jobs"))
-            return bool(jobs or await self._client.hlen(self._scripts.key(queue, "failed")))
+        jobs = await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs"))
+        return bool(jobs or await self._scripts.ask("HLEN", self._scripts.key(queue, "failed")))
 
     async def size(self, queue: str) -> int:
-        async with self._scripts.reached():
-            return int(await self._client.hlen(self._scripts.key(queue, "jobs")))
+        return int(await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs")))
 
     async def stats(self, queue: str) -> QueueStats:
         keys = ("available", "scheduled", "executing", "retryable", "failed", "waiting")
@@ -182,8 +179,7 @@ class RedisDriver:
                 for queue, mine in _by_queue(rows).items():
                     count += await self._put_back(queue, mine)
             for queue, mine in _by_queue(rows).items():
-                async with self._scripts.reached():
-                    await self._client.hdel(self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
+                await self._scripts.ask("HDEL", self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
         return count
 
     async def _put_back(self, queue: str, rows: Sequence[FailedJob]) -> int:
@@ -196,7 +192,7 @@ class RedisDriver:
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def ping(self) -> None:
-        async with self._scripts.reached():
+        async with reached(self._client, QueueUnavailableError):
             await self._client.ping()
         await self._writes.require()
 

@@ -7,7 +7,6 @@ does and returns stands at its head, in lua/.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from copy import copy
 from functools import cache
 from hashlib import sha1
@@ -18,7 +17,7 @@ from redis.exceptions import NoScriptError
 
 from core.errors import QueueUnavailableError
 from core.queue.drivers.pipelined_connection import Command
-from core.redis_client import FAULTS, RedisClient, raise_explained, reached
+from core.redis_client import FAULTS, RedisClient, raise_explained
 
 
 class Connection(Protocol):
@@ -94,12 +93,14 @@ class Scripts:
         return reply
 
     async def _enter(self, queue: str) -> None:
-        async with self.reached():
-            await self._connection.ask("SADD", self.names, queue)
+        await self.ask("SADD", self.names, queue)
 
-    def reached(self) -> AbstractAsyncContextManager[None]:
-        """Around whatever else is asked of Redis."""
-        return reached(self._client, QueueUnavailableError)
+    async def ask(self, *command: str | bytes | int) -> Any:
+        """The reply to a command that needs no script: its name, and the key on which it works. Raises as `run`."""
+        try:
+            return await self._connection.ask(*command)
+        except FAULTS as error:
+            raise_explained(error, self._client, QueueUnavailableError)
 
     @property
     def names(self) -> str:
