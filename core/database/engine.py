@@ -186,10 +186,10 @@ class Database:
         return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def _connect(self, dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
-        """Connect. That a server is not there is an OSError with some drivers, which SQLAlchemy hands on bare."""
+        """Connect. That a server is not there is no error of theirs with some drivers; SQLAlchemy hands it on bare."""
         try:
             return dialect.connect(*arguments, **options)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self.explain(error)
 
     async def _in_time(self, work: Awaitable[Answer], seconds: float) -> Answer:

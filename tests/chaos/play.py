@@ -88,6 +88,7 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
                 await run.play(scene, size)
                 await scene.until_all_done()
             await scene.fleet.retire_all()
+            await scene.finish()
             rows = set(await scene.given_up())
             left = await scene.left_over()
             if left:
@@ -97,4 +98,6 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
         finally:
             scene.close()
     scene.found.extend(scene.fleet.findings())
-    return check(read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages)
+    return check(
+        read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages, answers_lost=scene.answers_lost
+    )

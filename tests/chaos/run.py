@@ -40,9 +40,8 @@ class Size:
     """Seconds that one fault lasts, where it does."""
 
     def scaled(self, factor: float) -> Size:
-        """More or fewer of both; a fault lasts shorter, but not longer."""
         jobs, faults = max(1, round(self.jobs * factor)), max(1, round(self.faults * factor))
-        return Size(jobs, faults, self.lasting * min(1.0, factor))
+        return Size(jobs, faults, self.lasting * factor)
 
 
 Play: TypeAlias = "Callable[[Scene, Size], Awaitable[None]]"

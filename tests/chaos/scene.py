@@ -60,6 +60,7 @@ class Scene:
         self.sent: set[str] = set()
         """Ids that may have arrived without being accepted."""
         self.outages: list[Span] = []
+        self.answers_lost: list[Span] = []
         self.mix = self.mix_of(ALL_KINDS)
         """What `rounds` and `dispatch` bring; a run may put another in its place."""
         self.env = self._environment(broker)
@@ -206,6 +207,10 @@ class Scene:
         await self._until(is_so, f"{tries} tries in {', '.join(map(str, members))}")
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────────
+
+    async def finish(self) -> None:
+        """Have done what processes left half done when they ended: failures that are not in failed_jobs yet."""
+        await self.app.queues.driver().rescue(QUEUES)
 
     async def left_over(self) -> int:
         """How many jobs the store holds."""

@@ -152,6 +152,13 @@ def test_a_row_tells_that_a_job_was_given_up_where_its_worker_was_killed_before_
     assert verdict.given_up == 1
 
 
+def test_a_job_that_was_done_before_its_push_was_told_again_runs_anew() -> None:
+    tale = Tale().tell("handled", "a").ran("a").tell("handled", "a").ran("a", process=2).accepted("a")
+    verdict = tale.verdict(answers_lost=[(0.0, 10.0)])
+    assert rules(verdict) == []
+    assert verdict.done_again == 1
+
+
 # ── promises broken ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -271,6 +278,16 @@ def test_a_job_begun_while_an_earlier_one_of_its_key_waits_for_its_retry_is_out_
     tale = Tale().accepted("a", key="k").accepted("b", key="k")
     tale.ran("a", ends="raised").ran("b").ran("a", attempt=2)
     assert rules(tale.verdict()) == ["disorder"]
+
+
+def test_a_lost_answer_explains_no_second_try_of_the_same_push() -> None:
+    tale = Tale().accepted("a").ran("a").ran("a", process=2, attempt=2)
+    assert rules(tale.verdict(answers_lost=[(0.0, 10.0)])) == ["unexplained"]
+
+
+def test_a_lost_answer_explains_no_second_job_of_a_message() -> None:
+    tale = Tale().accepted("a").tell("handled", "a").ran("a", job="one").tell("handled", "a").ran("a", job="other")
+    assert rules(tale.verdict(answers_lost=[(0.0, 10.0)])) == ["unexplained"]
 
 
 # ── the files ────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TypeVar
-from uuid import uuid4
 
 from msgspec.structs import replace
 from sqlalchemy import delete, func, select
@@ -27,6 +26,7 @@ from core.errors import QueueUnavailableError
 from core.observability.events import Events
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers import unique_jobs
+from core.queue.drivers.lost_fetches import LostFetches
 from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.statements.chunks import ROWS, in_chunks
 from core.queue.drivers.statements.statements import Statements
@@ -59,6 +59,7 @@ class DatabaseDriver:
     def __init__(self, database: Database, events: Events) -> None:
         self.failures: FailureStore = DatabaseFailureStore(database)
         self._database = database
+        self._lost_fetches = LostFetches()
         self._statements, self._channel = _parts_for(database, events)
         self._turns = Turns(self._statements)
         self._settling: set[asyncio.Task[None]] = set()
@@ -106,12 +107,19 @@ class DatabaseDriver:
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
-        return await fetch_queue_by_queue(queues, limit, partial(self._fetch_from, lease=lease))
+        first = self._lost_fetches.first(queues)
+        return await fetch_queue_by_queue(first, limit, partial(self._fetch_from, lease=lease))
 
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
-        token = uuid4().hex
-        fetch = partial(self._statements.fetch, queue=queue, limit=limit, lease=lease, token=token)
-        return await self._write(fetch)
+        statements = self._statements
+        with self._lost_fetches.call(queue) as call:
+
+            async def work(connection: AsyncConnection) -> list[FetchedJob]:
+                token, lost = call.attempt()
+                again = lost and await statements.fetch_again(connection, queue, limit, lease, token, lost)
+                return again or await statements.fetch(connection, queue, limit, lease, token)
+
+            return await self._write(work)
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         if [lease for lease in leases if lease.turn is not None]:

@@ -79,7 +79,7 @@ def _late_ends(entries: Iterable[Entry]) -> int:
 
 RUN = Run(
     play,
-    asked=Size(jobs=400, faults=4, lasting=120.0),
+    asked=Size(jobs=200, faults=2, lasting=120.0),
     short=Size(jobs=40, faults=2, lasting=6.0),
     share=1,
     waits=True,

@@ -39,4 +39,4 @@ def _start(scene: Scene, number: int) -> Member:
     return scene.fleet.start_worker("--concurrency", "50", queues=queues, APP_GRACE=str(GRACE))
 
 
-RUN = Run(play, asked=Size(jobs=10_000, faults=60), short=Size(jobs=200, faults=3), share=2)
+RUN = Run(play, asked=Size(jobs=5_000, faults=30), short=Size(jobs=200, faults=3), share=2)

@@ -48,6 +48,21 @@ UPDATE jobs FORCE INDEX (PRIMARY)
  WHERE id IN ({ids})
 """
 
+# Queue, tokens, limit. Returns as NEXT does, of jobs that are leased under these tokens.
+NEXT_AGAIN = """
+SELECT available_at, id, job_id, payload, attempts, turn FROM jobs FORCE INDEX (ix_jobs_next)
+ WHERE queue = %s AND lease_expires_at IS NOT NULL AND lease_token IN ({tokens})
+ ORDER BY available_at, id
+ LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+
+# Token, lease in microseconds, ids.
+TAKE_AGAIN = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET lease_token = %s, lease_expires_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN ({ids})
+"""
+
 # Job ids. Returns id, job id and token; the rows are locked.
 HELD = """
 SELECT id, job_id, lease_token FROM jobs FORCE INDEX (uq_jobs_job_id) WHERE job_id IN ({ids}) FOR UPDATE
@@ -169,6 +184,16 @@ class MysqlStatements:
         return [
             FetchedJob(job_id, queue, text_to_payload(payload), attempts + 1, token, turn)
             for _, _, job_id, payload, attempts, turn in await self._floors.fetch(queue, limit, take)
+        ]
+
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        leased = await rows(connection, NEXT_AGAIN.format(tokens=_places(len(lost))), queue, *lost, limit)
+        await _change(connection, TAKE_AGAIN, [row[1] for row in leased], token, _microseconds(lease))
+        return [
+            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
+            for _, _, job_id, payload, attempts, turn in leased
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:

@@ -69,6 +69,22 @@ WITH next AS (
 SELECT available_at, job_id, payload, attempts, turn FROM taken ORDER BY available_at, id
 """
 
+# $1 queue, $2 limit, $3 token, $4 lease in seconds, $5 tokens under which the jobs are leased so far. Returns as FETCH
+# does.
+FETCH_AGAIN = """
+WITH next AS (
+    SELECT id FROM jobs
+     WHERE queue = $1 AND lease_expires_at IS NOT NULL AND lease_token = ANY ($5::text[])
+     ORDER BY available_at, id
+     LIMIT $2 FOR UPDATE
+), taken AS (
+    UPDATE jobs SET lease_token = $3, lease_expires_at = statement_timestamp() + $4 * interval '1 second'
+     WHERE id = ANY (ARRAY(SELECT id FROM next))
+    RETURNING id, available_at, job_id, payload, attempts, turn
+)
+SELECT available_at, job_id, payload, attempts, turn FROM taken ORDER BY available_at, id
+"""
+
 # $1 job ids, $2 tokens. Returns the job ids whose token was current.
 REMOVE = """
 DELETE FROM jobs USING unnest($1::text[], $2::text[]) AS lease (job_id, token)
@@ -190,10 +206,13 @@ class PostgresqlStatements:
         async def take(floor: Any, count: int) -> Sequence[Any]:
             return await _rows(connection, FETCH, queue, count, token, float(lease), floor)
 
-        return [
-            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
-            for _, job_id, payload, attempts, turn in await self._floors.fetch(queue, limit, take)
-        ]
+        return _fetched(await self._floors.fetch(queue, limit, take), queue, token)
+
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        taken = await _rows(connection, FETCH_AGAIN, queue, limit, token, float(lease), list(lost))
+        return _fetched(taken, queue, token)
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         return set(first_column(await _rows(connection, REMOVE, *_columns(leases))))
@@ -240,6 +259,13 @@ async def _rows(connection: AsyncConnection, statement: str, *parameters: Any) -
         return await rows(connection, statement, *parameters)
     answer: Sequence[Any] = await call(connection, lambda driver: driver.fetch(statement, *parameters))
     return answer
+
+
+def _fetched(taken: Sequence[Any], queue: str, token: str) -> list[FetchedJob]:
+    return [
+        FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
+        for _, job_id, payload, attempts, turn in taken
+    ]
 
 
 async def _copy(connection: AsyncConnection, jobs: Sequence[NewJob]) -> bool:

@@ -49,6 +49,18 @@ UPDATE jobs SET attempts = attempts + 1, lease_token = ?, lease_expires_at = ?
 RETURNING available_at, id, job_id, payload, attempts, turn
 """
 
+# ? token, moment when the lease ends, queue, tokens under which the jobs are leased so far: a JSON array, limit.
+# Returns as FETCH does.
+FETCH_AGAIN = """
+UPDATE jobs SET lease_token = ?, lease_expires_at = ?
+ WHERE id IN (SELECT id FROM jobs
+               WHERE queue = ? AND lease_expires_at IS NOT NULL
+                 AND lease_token IN (SELECT value FROM json_each(?))
+               ORDER BY available_at, id
+               LIMIT ?)
+RETURNING available_at, id, job_id, payload, attempts, turn
+"""
+
 # ? leases: JSON, an array of [job id, token]. Returns the job ids whose token was current.
 REMOVE = """
 DELETE FROM jobs
@@ -159,10 +171,13 @@ class SqliteStatements:
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
         taken = await _rows(connection, FETCH, token, moment(lease), queue, moment(), limit)
-        return [
-            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
-            for _, _, job_id, payload, attempts, turn in sorted(taken)
-        ]
+        return _fetched(taken, queue, token)
+
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        taken = await _rows(connection, FETCH_AGAIN, token, moment(lease), queue, json.dumps(lost), limit)
+        return _fetched(taken, queue, token)
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         return set(first_column(await _rows(connection, REMOVE, _json(leases))))
@@ -220,6 +235,13 @@ def _push(connection: sqlite3.Connection, new: Sequence[Sequence[Any]]) -> None:
         for start in range(0, whole, _BLOCK):
             cursor.execute(PUSH_BLOCK, list(chain.from_iterable(new[start : start + _BLOCK])))
         cursor.executemany(PUSH, new[whole:])
+
+
+def _fetched(taken: Sequence[Any], queue: str, token: str) -> list[FetchedJob]:
+    return [
+        FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
+        for _, _, job_id, payload, attempts, turn in sorted(taken)
+    ]
 
 
 def moment(delay: float = 0.0) -> str:

@@ -40,6 +40,11 @@ class Statements(Protocol):
     ) -> list[FetchedJob]:
         """Lease the first available jobs for `lease` seconds and count a try; passes by locked rows."""
 
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        """Take over jobs that are leased under the tokens `lost`: as `fetch` does, but without counting a try."""
+
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         """Delete jobs."""
 

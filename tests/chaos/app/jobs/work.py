@@ -79,12 +79,20 @@ class HeldWork(Work):
                 await asyncio.sleep(0.05)
 
 
+class OnceWork(Work):
+    max_tries = 1
+
+    def fail_on_purpose(self) -> None:
+        """It would not be tried again."""
+
+
 _CLASSES: dict[Kind, type[Work]] = {
     "plain": Work,
     "thread": ThreadWork,
     "process": ProcessWork,
     "doomed": DoomedWork,
     "keyed": KeyedWork,
+    "once": OnceWork,
     "held": HeldWork,
 }
 
