@@ -57,6 +57,11 @@ class ClusterConnection:
             return await self._ask_receiver(reply, command)
         return reply, replies
 
+    async def masters(self) -> list[PipelinedConnection]:
+        """A connection to each node that takes writes, as the others say at this moment."""
+        await self._look_anew(self._failed or "")
+        return [self._connection_to(node.host, node.port) for node in self._client.get_primaries()]
+
     async def close(self) -> None:
         nodes, self._nodes = self._nodes, {}
         for each in nodes.values():

@@ -47,7 +47,7 @@ class ConfirmedWrites:
     async def require(self) -> None:
         """See `durable_servers.require`; asked once, and again whenever a server was lost."""
         if not self._is_able and self._durability is not None:
-            await require(self._client, self._durability)
+            await require(self._client, self._connection, self._durability)
             self._is_able = True
 
     async def close(self) -> None:
@@ -88,6 +88,9 @@ class _Written:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    async def masters(self) -> list[PipelinedConnection]:
+        return await self._connection.masters()
 
     async def ask_all(self, *commands: Command) -> list[Any]:
         return await asyncio.gather(*(self.ask(*command) for command in commands), return_exceptions=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 from redis.exceptions import ResponseError
@@ -13,7 +15,7 @@ from redis.exceptions import ResponseError
 from core.queue.drivers.pipelined_connection import Command
 
 Ask: TypeAlias = Callable[..., Awaitable[Any]]
-"""Asks a server: a command in words."""
+"""Asks a server; raises what it refuses."""
 
 _TRUE_SINCE = 8
 """The version of Redis from which on WAITAOF tells the truth whatever appendfsync is. Valkey calls itself 7 there."""
@@ -61,8 +63,8 @@ class OnDisk(Durability):
         policy = await _sync_policy(ask)
         if policy == "no":
             return "has `appendfsync no`, and never knows what its disk has"
-        version = str((await ask("INFO", "server"))["redis_version"])
-        if policy == "always" or int(version.partition(".")[0]) >= _TRUE_SINCE:
+        version = re.search(r"redis_version:(\d+)", _text(await ask("INFO", "server")))
+        if policy == "always" or (version and int(version[1]) >= _TRUE_SINCE):
             return None
         return f"has {f'`appendfsync {policy}`' if policy else 'a hidden appendfsync'}, and is not Redis 8"
 
@@ -94,6 +96,11 @@ def read_durability(setting: str) -> Durability | None:
 async def _sync_policy(ask: Ask) -> str | None:
     """None where we may not ask for it."""
     with suppress(ResponseError):
-        (policy,) = (await ask("CONFIG GET", "appendfsync")).values()
-        return policy.decode() if isinstance(policy, bytes) else str(policy)
+        reply = await ask("CONFIG", "GET", "appendfsync")
+        _, policy = chain.from_iterable(reply.items()) if isinstance(reply, dict) else reply
+        return _text(policy)
     return None
+
+
+def _text(reply: str | bytes) -> str:
+    return reply.decode() if isinstance(reply, bytes) else reply

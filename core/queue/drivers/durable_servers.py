@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from redis.exceptions import ResponseError
 
 from core.errors import QueueUnavailableError, SettingError
+from core.queue.drivers.cluster_connection import ClusterConnection
 from core.queue.drivers.durability import Ask, Durability
-from core.redis.cluster import Cluster
-from core.redis_client import RedisClient, address_of, reached
+from core.queue.drivers.pipelined_connection import PipelinedConnection
+from core.redis_client import FAULTS, RedisClient, address_of, raise_explained
 
 _AT_ONCE = 0.001
 """Seconds: nothing was written over this connection, so there is nothing to wait for."""
 
 
-async def require(client: RedisClient, durability: Durability) -> None:
+async def require(
+    client: RedisClient, connection: PipelinedConnection | ClusterConnection, durability: Durability
+) -> None:
     """Ask each server that takes writes.
 
     Raises SettingError where it cannot do it as it is set up, and QueueUnavailableError where it is not reached, or
     has not enough replicas for now: those may come back.
     """
-    async with reached(client, QueueUnavailableError):
-        for ask in await _masters(client):
-            await _require_of(ask, f"Redis at {address_of(client)}", durability)
-
-
-async def _masters(client: RedisClient) -> list[Ask]:
-    if not isinstance(client, Cluster):
-        return [client.execute_command]
-    await client.initialize()
-    return [partial(client.execute_command, target_nodes=node) for node in client.get_primaries()]
+    try:
+        for each in await connection.masters():
+            await _require_of(each.ask, f"Redis at {address_of(client)}", durability)
+    except FAULTS as error:
+        raise_explained(error, client, QueueUnavailableError)
 
 
 async def _require_of(ask: Ask, server: str, durability: Durability) -> None:

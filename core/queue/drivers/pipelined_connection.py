@@ -66,6 +66,10 @@ class PipelinedConnection:
         replies = await self.open()
         return await replies.to(command), replies
 
+    async def masters(self) -> list[PipelinedConnection]:
+        """A connection to each server that takes writes: this one."""
+        return [self]
+
     async def close(self) -> None:
         """Give the connection back. Whoever waits for an answer hears that it is lost."""
         async with self._making:

@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
 
-from core.errors import QueueUnavailableError
 from core.queue.driver import FailureStore, WakeUp
 from core.queue.drivers.cluster_connection import connection_to
 from core.queue.drivers.confirmed_writes import ConfirmedWrites
@@ -20,7 +19,7 @@ from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.envelope import ordering_key_of
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
-from core.redis_client import ANSWER_TIMEOUT, RedisClient, reached
+from core.redis_client import ANSWER_TIMEOUT, RedisClient
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
@@ -192,8 +191,7 @@ class RedisDriver:
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def ping(self) -> None:
-        async with reached(self._client, QueueUnavailableError):
-            await self._client.ping()
+        await self._scripts.ping()
         await self._writes.require()
 
     async def close(self) -> None:

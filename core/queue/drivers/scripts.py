@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 from redis.exceptions import NoScriptError
 
 from core.errors import QueueUnavailableError
-from core.queue.drivers.pipelined_connection import Command
+from core.queue.drivers.pipelined_connection import Command, PipelinedConnection
 from core.redis_client import FAULTS, RedisClient, raise_explained
 
 
@@ -25,6 +25,7 @@ class Connection(Protocol):
 
     async def ask(self, *command: str | bytes | int) -> Any: ...
     async def ask_all(self, *commands: Command) -> list[Any]: ...
+    async def masters(self) -> list[PipelinedConnection]: ...
 
 
 _WITH_TURNS = frozenset({"clear", "complete", "fail", "push_keyed", "put_back"})
@@ -94,6 +95,14 @@ class Scripts:
 
     async def _enter(self, queue: str) -> None:
         await self.ask("SADD", self.names, queue)
+
+    async def ping(self) -> None:
+        """Reach every server that takes writes. Raises as `run`."""
+        try:
+            for each in await self._connection.masters():
+                await each.ask("PING")
+        except FAULTS as error:
+            raise_explained(error, self._client, QueueUnavailableError)
 
     async def ask(self, *command: str | bytes | int) -> Any:
         """The reply to a command that needs no script: its name, and the key on which it works. Raises as `run`."""

@@ -327,10 +327,11 @@ async def test_a_server_that_speaks_of_its_disk_too_early_is_refused() -> None:
 @pytest.mark.parametrize(("version", "policy"), [("8.2.3", "everysec"), ("8.0.0", None), ("7.2.4", "always")])
 async def test_a_server_that_tells_the_truth_is_not_refused(version: str, policy: str | None) -> None:
     async def ask(*command: object) -> object:
-        if command[0] == "CONFIG GET" and policy is None:
+        if command[0] == "INFO":
+            return f"# Server\r\nredis_version:{version}\r\n".encode()
+        if policy is None:
             raise NoPermissionError
-        answers = {"INFO": {"redis_version": version}, "CONFIG GET": {"appendfsync": policy}}
-        return answers[str(command[0])]
+        return [b"appendfsync", policy.encode()]
 
     assert await OnDisk().fault(ask) is None
 
