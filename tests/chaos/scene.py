@@ -35,8 +35,6 @@ PATIENCE = 90.0
 """Seconds without any progress after which a run has failed, unless it says otherwise."""
 LEASE = 3.0
 """Seconds; short, that a run need not wait long for a rescue, and long enough for a machine that is busy."""
-KEYED = ("redis",)
-"""Stores that know of ordering keys and of unique jobs."""
 UNIQUE_FOR = 3600.0
 """Seconds; longer than any run."""
 MOST_OPEN = 1000
@@ -89,8 +87,6 @@ class Scene:
     def mix_of(
         self, kinds: dict[Kind, int], *, longest: float = 0.05, longest_delay: float = 1.0, once: float = 1 / 16
     ) -> Mix:
-        if self.store.kind not in KEYED:
-            kinds, once = {kind: weight for kind, weight in kinds.items() if kind != "keyed"}, 0.0
         return Mix(self.random, kinds, longest=longest, longest_delay=longest_delay, once=once)
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────
