@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -36,6 +37,9 @@ _LEASES = 500
 """Leases that one statement names at most."""
 
 
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+
+
 class DatabaseDriver:
     """Queues in the tables `jobs` and `failed_jobs`."""
 
@@ -45,6 +49,8 @@ class DatabaseDriver:
         self.failures: FailureStore = DatabaseFailureStore(database)
         self._database = database
         self._lost_fetches = LostFetches()
+        self._looked: dict[str, datetime] = {}
+        """When each queue was looked at last by `rescue`, by the store's clock."""
         self._statements, self._channel = _parts_for(database, events)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
@@ -120,8 +126,11 @@ class DatabaseDriver:
         waits = [await self._read(partial(self._statements.next_due, queue=queue)) for queue in queues]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    async def rescue(self, queues: Sequence[str]) -> int:
-        rescued = {queue: await self._rescue(queue) for queue in queues}
+    async def rescue(self, queues: Sequence[str], *, patiently: bool = False) -> int:
+        now = await self._read(self._statements.now)
+        before = {queue: self._looked.get(queue, _LONG_AGO) if patiently else None for queue in queues}
+        rescued = {queue: await self._rescue(queue, before[queue]) for queue in queues}
+        self._looked |= dict.fromkeys(queues, now)
         self._channel.announce(queue for queue, count in rescued.items() if count)
         return sum(rescued.values())
 
@@ -187,8 +196,8 @@ class DatabaseDriver:
         for chunk in chunks:
             await self._statements.push(connection, chunk, tell)
 
-    async def _rescue(self, queue: str) -> int:
-        rescue = partial(self._statements.rescue, queue=queue, limit=_ROWS)
+    async def _rescue(self, queue: str, before: datetime | None) -> int:
+        rescue = partial(self._statements.rescue, queue=queue, limit=_ROWS, before=before)
         rescued = 0
         while count := await self._write(rescue):
             rescued += count

@@ -9,6 +9,7 @@ the way: in a small table the planner would read, and lock, all of them.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -29,6 +30,8 @@ VALUES {rows}
 ON DUPLICATE KEY UPDATE job_id = VALUES(job_id)
 """
 PUSH_ROW = "(%s, %s, %s, 0, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, UTC_TIMESTAMP(6))"
+
+NOW = "SELECT UTC_TIMESTAMP(6)"
 
 # Queue, moment before which it does not look, limit. Returns available_at, id, job id, payload and attempts so far,
 # in order; the rows are locked.
@@ -93,10 +96,11 @@ UPDATE jobs FORCE INDEX (PRIMARY)
  WHERE id IN ({ids})
 """
 
-# Queue, limit. Returns ids; the rows are locked. A lease being renewed or ended is locked, and left alone.
+# Queue, moment by which a lease has to have run out, limit. Returns ids; the rows are locked. A lease being renewed or
+# ended is locked, and left alone.
 LOST = """
 SELECT id FROM jobs FORCE INDEX (ix_jobs_next)
- WHERE queue = %s AND lease_expires_at <= UTC_TIMESTAMP(6)
+ WHERE queue = %s AND lease_expires_at <= LEAST(UTC_TIMESTAMP(6), CAST(%s AS DATETIME(6)))
  ORDER BY lease_expires_at
  LIMIT %s FOR UPDATE SKIP LOCKED
 """
@@ -141,6 +145,7 @@ NEXT_QUEUE = "SELECT queue FROM jobs FORCE INDEX (ix_jobs_next) WHERE queue > %s
 
 
 _LONG_AGO = "1970-01-01 00:00:00"
+_LONG_AFTER = "9999-12-31 00:00:00"
 
 
 class MysqlStatements:
@@ -156,6 +161,10 @@ class MysqlStatements:
             await _require_room(connection, *new[0])
         statement = PUSH.format(rows=", ".join([PUSH_ROW] * len(new)))
         await connection.exec_driver_sql(statement, tuple(value for row in new for value in row))
+
+    async def now(self, connection: AsyncConnection) -> datetime:
+        now: datetime = first_column(await rows(connection, NOW))[0]
+        return now.replace(tzinfo=UTC)
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
@@ -204,9 +213,9 @@ class MysqlStatements:
         await _change(connection, RENEW, list(held.values()), _microseconds(lease))
         return _job_ids(held)
 
-    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int, before: datetime | None) -> int:
         self._floors.forget(queue)
-        lost = first_column(await rows(connection, LOST, queue, limit))
+        lost = first_column(await rows(connection, LOST, queue, before or _LONG_AFTER, limit))
         await _change(connection, RESCUE, lost)
         return len(lost)
 

@@ -8,7 +8,7 @@ and not now(): inside a caller's long transaction, now() stands still.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -119,11 +119,12 @@ UPDATE jobs
 RETURNING jobs.job_id
 """
 
-# $1 queue, $2 limit. Returns a row per job. A lease that is being renewed or ended is locked, and left alone.
+# $1 queue, $2 limit, $3 moment by which a lease has to have run out, or NULL. Returns a row per job. A lease that is
+# being renewed or ended is locked, and left alone.
 RESCUE = """
 WITH lost AS (
     SELECT id FROM jobs
-     WHERE queue = $1 AND lease_expires_at <= statement_timestamp()
+     WHERE queue = $1 AND lease_expires_at <= least(statement_timestamp(), $3::timestamptz)
      ORDER BY lease_expires_at
      LIMIT $2 FOR UPDATE SKIP LOCKED
 )
@@ -188,6 +189,10 @@ class PostgresqlStatements:
         columns = [(job.job_id, job.queue, payload_to_text(job.payload), float(job.delay)) for job in jobs]
         await _rows(connection, PUSH, *map(list, zip(*columns, strict=True)), list(tell))
 
+    async def now(self, connection: AsyncConnection) -> datetime:
+        now: datetime = first_column(await _rows(connection, _NOW))[0]
+        return now
+
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
@@ -219,9 +224,9 @@ class PostgresqlStatements:
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
         return set(first_column(await _rows(connection, RENEW, *_columns(leases), float(lease))))
 
-    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int, before: datetime | None) -> int:
         self._floors.forget(queue)
-        return len(await _rows(connection, RESCUE, queue, limit))
+        return len(await _rows(connection, RESCUE, queue, limit, before))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         return next(iter(first_column(await _rows(connection, NEXT_DUE, queue))), None)

@@ -9,6 +9,7 @@ they lock. All of them judge time by the store's clock.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +28,9 @@ class Statements(Protocol):
 
         `tell` are queues whose workers are told of it, where the channel said that a push may carry that.
         """
+
+    async def now(self, connection: AsyncConnection) -> datetime:
+        """The store's clock."""
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
@@ -50,8 +54,9 @@ class Statements(Protocol):
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
         """Let leases end `lease` seconds from now."""
 
-    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
-        """End leases that ran out, at most `limit`, the oldest first; due time and place stay."""
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int, before: datetime | None) -> int:
+        """End leases that ran out, at most `limit`, the oldest first; due time and place stay. With `before`, only
+        those that had run out by that moment."""
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         """Seconds until the next job of a queue that is not due yet."""
