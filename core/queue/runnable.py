@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 from inspect import Parameter, get_annotations, getattr_static, signature
-from typing import Any, TypeGuard
+from typing import Any
 
 from core.job import HOOKS, OPTIONS, RESERVED, Job
 
@@ -19,8 +19,8 @@ def problems_of(cls: type[Job]) -> Iterator[str]:
         yield "has no handle(): define it, as `async def` or `def`"
     for name in _required_arguments(cls):
         yield f"has a handle() that wants {name!r}, and it is called without arguments: make that a field of the class"
-    timeout, soft = getattr(cls, "timeout", None), getattr(cls, "soft_timeout", None)
-    if _is_time(timeout) and _is_time(soft) and soft >= timeout:
+    timeout, soft = _seconds(getattr(cls, "timeout", None)), _seconds(getattr(cls, "soft_timeout", None))
+    if timeout and soft >= timeout:
         yield f"has soft_timeout={soft:g}, which comes no earlier than its timeout={timeout:g}: lower it"
 
 
@@ -46,6 +46,6 @@ def _required_arguments(cls: type[Job]) -> Iterator[str]:
             yield each.name
 
 
-def _is_time(value: Any) -> TypeGuard[float]:
-    """A number of seconds, and not 0, which is for never; a property is known for each job only."""
-    return isinstance(value, int | float) and value > 0
+def _seconds(value: Any) -> float:
+    """What a class says; 0, which is for never, where it says nothing, or (a property) only each job does."""
+    return value if isinstance(value, int | float) else 0.0

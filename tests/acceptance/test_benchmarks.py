@@ -51,6 +51,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.timeout(240)  # some programs, one after the other, on a machine busy with other tests
 @pytest.mark.parametrize("where", ["file", "environment"])
 def test_no_setting_of_the_users_reaches_a_benchmark(checkout: Path, where: str) -> None:
     (checkout / ".env").write_text("".join(f"{name}={value}\n" for name, value in SETTINGS.items() if where == "file"))

@@ -151,6 +151,12 @@ def test_the_readmes_test_passes_and_can_fail(tmp_path: Path) -> None:
     app = Documented.of(ROOT / "README.md", tmp_path)
     pytest_command = ("-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider", "tests/test_doors.py")
     assert "1 passed" in app.python(*pytest_command).stdout
+    test = tmp_path / "tests" / "test_doors.py"
+    whole = test.read_text()
+    test.write_text(whole.replace('"user_id": 7', '"user_id": "x"'))
+    with pytest.raises(AssertionError, match=r"core\.errors\.PayloadError: "):
+        app.python(*pytest_command)
+    test.write_text(whole)
     controller = tmp_path / "app" / "controllers" / "door_controller.py"
     controller.write_text(controller.read_text().replace("if payload.by_force", "if not payload.by_force"))
     with pytest.raises(AssertionError, match="1 failed"):

@@ -7,6 +7,7 @@ given up     though it is not meant to fail.
 untold       given up, and its failed() never called, with no crash that explains it.
 unexplained  started again after it was done, or after a try without an end; handled again; or more jobs than it was
              handled times: with no crash that explains it.
+doubled      more jobs than one, of what was sent more than once and is to become one.
 overlap      two tries of one job at the same time.
 disorder     a job that was started before an earlier one of its key had come to its end.
 
@@ -297,6 +298,10 @@ def _of_repeats(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]
 
 def _of_messages(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
     for id_, story in stories.items():
+        if story.accepted and story.accepted.once:
+            if len(story.jobs) > 1:
+                yield Finding("doubled", id_, f"it became {len(story.jobs)} jobs")
+            continue
         for one, following in pairwise(story.handled):
             if not deaths.explain_message(one, following):
                 yield Finding(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from tests.chaos.app.orders import Order
-from tests.chaos.app.routers.orders import TOPIC
+from tests.chaos.app.routers.orders import topic_of
 from tests.chaos.ledger import Ledger
 from tests.servers.mqtt_wire import connect_packet, publish_packet
 
@@ -41,8 +41,9 @@ class Publisher:
     async def publish(self, orders: Iterable[Order]) -> None:
         """Returns once each was acknowledged, or its connection lost."""
         for order in orders:
-            await self._until_under_way(_MOST_UNDER_WAY - 1)
-            await self._send(order)
+            for _ in range(2 if order.once else 1):
+                await self._until_under_way(_MOST_UNDER_WAY - 1)
+                await self._send(order)
         await self._until_under_way(0)
 
     async def close(self) -> None:
@@ -60,7 +61,7 @@ class Publisher:
         self._packet_id = self._packet_id % 65535 + 1
         self._under_way[self._packet_id] = order
         self.sent.add(order.id)
-        writer.write(publish_packet(TOPIC, msgspec.json.encode(order), self._packet_id))
+        writer.write(publish_packet(topic_of(order), msgspec.json.encode(order), self._packet_id))
 
     async def _connected(self) -> asyncio.StreamWriter:
         while self._writer is None:
@@ -96,4 +97,4 @@ class Publisher:
         if self._saves_late:
             certain, self._last = self._last, order
         if certain is not None:
-            self._ledger.write("accepted", certain.id, fails=certain.fails)
+            self._ledger.accept(certain)

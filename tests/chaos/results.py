@@ -27,10 +27,11 @@ _HEAD = (
     "unexplained",
     "overlaps",
     "out of order",
+    "doubled",
     "other findings",
     "seconds",
 )
-_RULES = ("lost", "unexplained", "overlap", "disorder")
+_RULES = ("lost", "unexplained", "overlap", "disorder", "doubled")
 
 
 def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed: str) -> str:

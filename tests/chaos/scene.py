@@ -35,6 +35,10 @@ PATIENCE = 90.0
 """Seconds without any progress after which a run has failed, unless it says otherwise."""
 LEASE = 3.0
 """Seconds; short, that a run need not wait long for a rescue, and long enough for a machine that is busy."""
+KEYED = ("redis",)
+"""Stores that know of ordering keys and of unique jobs."""
+UNIQUE_FOR = 3600.0
+"""Seconds; longer than any run."""
 MOST_OPEN = 1000
 """Orders that wait or run at the same time, so that harm comes to work of all kinds."""
 
@@ -82,8 +86,12 @@ class Scene:
     def entries(self) -> Path:
         return self.directory / "ledger"
 
-    def mix_of(self, kinds: dict[Kind, int], *, longest: float = 0.05, longest_delay: float = 1.0) -> Mix:
-        return Mix(self.random, kinds, longest=longest, longest_delay=longest_delay)
+    def mix_of(
+        self, kinds: dict[Kind, int], *, longest: float = 0.05, longest_delay: float = 1.0, once: float = 1 / 16
+    ) -> Mix:
+        if self.store.kind not in KEYED:
+            kinds, once = {kind: weight for kind, weight in kinds.items() if kind != "keyed"}, 0.0
+        return Mix(self.random, kinds, longest=longest, longest_delay=longest_delay, once=once)
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -123,8 +131,9 @@ class Scene:
             await self._dispatch(orders[begin : begin + MOST_OPEN])
 
     async def _dispatch(self, orders: Sequence[Order]) -> None:
-        at_once = [order for order in orders if not order.delay]
-        await asyncio.gather(self._bulk(at_once), *(self._later(order) for order in orders if order.delay))
+        in_order = [order for order in orders if not order.delay and not order.once]
+        singly = [order for order in orders if order.delay or order.once]
+        await asyncio.gather(self._bulk(in_order), *map(self._push, singly))
 
     async def _bulk(self, orders: Sequence[Order]) -> None:
         jobs = [job_of(order) for order in orders]
@@ -133,18 +142,15 @@ class Scene:
             await self.app.queues.bulk(jobs)
         for order, job in zip(orders, jobs, strict=True):
             if hasattr(job, "job_id"):
-                self.accepted(order)
+                self.ledger.accept(order)
 
-    async def _later(self, order: Order) -> None:
+    async def _push(self, order: Order) -> None:
         self.sent.add(order.id)
-        try:
-            await self.app.queues.later(order.delay, job_of(order))
-        except QueueUnavailableError:
-            return
-        self.accepted(order)
-
-    def accepted(self, order: Order) -> None:
-        self.ledger.write("accepted", order.id, fails=order.fails)
+        unique: dict[str, Any] = {"unique_for": UNIQUE_FOR, "unique_by": order.id} if order.once else {}
+        for _ in range(2 if order.once else 1):
+            with suppress(QueueUnavailableError):
+                await self.app.queues.push(job_of(order), delay=order.delay, **unique)
+                self.ledger.accept(order)
 
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[Publisher]:

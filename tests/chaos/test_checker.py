@@ -108,6 +108,12 @@ def test_jobs_of_a_key_one_after_the_other_are_in_order() -> None:
     assert rules(tale.verdict()) == []
 
 
+def test_a_message_that_was_sent_twice_may_be_handled_twice_and_become_one_job() -> None:
+    tale = Tale().tell("accepted", "a", once=True).tell("handled", "a", process=7)
+    tale.tell("accepted", "a", once=True).tell("handled", "a", process=7)
+    assert rules(tale.ran("a").verdict()) == []
+
+
 def test_one_that_was_sent_and_never_acknowledged_may_arrive() -> None:
     assert rules(Tale().ran("a").verdict(sent={"a"})) == []
 
@@ -219,6 +225,11 @@ def test_a_message_handled_again_without_a_crash_is_not_explained() -> None:
 def test_two_jobs_for_a_message_that_was_handled_once_are_not_explained() -> None:
     tale = Tale().accepted("a").tell("handled", "a", process=7).ran("a", job="x").ran("a", job="y", process=2)
     assert rules(tale.verdict()) == ["unexplained"]
+
+
+def test_two_jobs_for_what_is_to_become_one_are_told() -> None:
+    tale = Tale().tell("accepted", "a", once=True).tell("accepted", "a", once=True)
+    assert rules(tale.ran("a", job="x").ran("a", job="y", process=2).verdict()) == ["doubled"]
 
 
 def test_what_nobody_sent_is_invented() -> None:

@@ -65,21 +65,24 @@ class QueueModel:
         """The ids of those left out, with those of the jobs that stand for them."""
         left_out: dict[str, str] = {}
         for new in jobs:
-            first = new.job_id if new.job_id in self.jobs else self._first_of(new)
-            if first != new.job_id:
-                left_out[new.job_id] = first
-            elif new.job_id not in self.jobs:
-                self._store(ModelJob(new, due=self.now + new.delay))
+            if new.job_id not in self.jobs:
+                first = self._taken_for(new)
+                if first is None:
+                    self._store(ModelJob(new, due=self.now + new.delay))
+                elif first != new.job_id:
+                    left_out[new.job_id] = first
         return left_out
 
-    def _first_of(self, new: NewJob) -> str:
+    def _taken_for(self, new: NewJob) -> str | None:
+        """The job that the unique key was taken for before; None where there is none, or it is the new one's now."""
         if new.unique_key is None:
-            return new.job_id
+            return None
         key = (new.queue, new.unique_key)
-        first, until = self._unique.get(key, ("", 0.0))
-        if until <= self.now:
-            first, until = self._unique[key] = new.job_id, self.now + new.unique_for
-        return first
+        first, until = self._unique.get(key, (None, 0.0))
+        if first is not None and until > self.now:
+            return first
+        self._unique[key] = new.job_id, self.now + new.unique_for
+        return None
 
     def _store(self, job: ModelJob) -> None:
         self.jobs[job.job_id] = job

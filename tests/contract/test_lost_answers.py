@@ -14,10 +14,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-from redis.asyncio import Redis
 from sqlalchemy import make_url
 
-from config.redis import RedisSettings
 from core.database.engine import Database
 from core.handle_message import HandleMessage
 from core.mqtt.message import IncomingMessage
@@ -29,7 +27,6 @@ from core.queue.drivers.redis import RedisDriver
 from core.queue.queue_manager import QueueManager
 from core.queue.state import Retry
 from core.queue.worker.until_reached import until_reached
-from core.redis_client import new_redis
 from core.router import Router
 from core.routing.handling import MessageHandler
 from core.routing.table import RouteTable
@@ -50,7 +47,7 @@ from tests.contract.jobs import (
     states_after,
 )
 from tests.servers.kinds import RedisServer, Servers, redis_kinds, sql_kinds
-from tests.servers.redis import delete_keys
+from tests.servers.redis import client_of, delete_keys
 
 MOST = 40
 """Answers that no verb has, so that a proxy that cuts off every one is found out."""
@@ -85,15 +82,11 @@ async def line(
 @asynccontextmanager
 async def _line_to_redis(url: str, prefix: str) -> AsyncIterator[Line]:
     failures = MemoryFailureStore()
-    near = RedisDriver(_client(url), failures, prefix=prefix)
+    near = RedisDriver(client_of(url), failures, prefix=prefix)
     with _proxy_to(url) as proxy:
-        yield Line(proxy, lambda: RedisDriver(_client(proxy.at(url)), failures, prefix=prefix), near)
+        yield Line(proxy, lambda: RedisDriver(client_of(proxy.at(url)), failures, prefix=prefix), near)
     await near.close()
     await delete_keys(url, prefix)
-
-
-def _client(url: str) -> Redis:
-    return new_redis(RedisSettings.model_validate({"url": url}))
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from copy import deepcopy
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -37,7 +38,7 @@ HOUR = 3600
 """The unit of time here, in seconds: what really passes meanwhile, on however busy a machine, is nothing beside it."""
 SHORT, LONG = HOUR // 2, 3 * HOUR // 2
 """A lease or window that is over after an hour, and one that is not."""
-HAS_KEYS = False
+HAS_KEYS = True
 """Whether jobs have ordering keys and unique keys."""
 NOBODY = -1
 """Instead of a process."""
@@ -50,6 +51,8 @@ QUEUE = st.integers(0, 1)
 DELAY = st.sampled_from([0, 0, HOUR, 2 * HOUR])
 KEY = st.sampled_from([None, None, "a", "b"]) if HAS_KEYS else st.none()
 SPAN = st.sampled_from([SHORT, LONG])
+New: TypeAlias = tuple[int, int, str | None, str | None, int]
+NEW = st.tuples(QUEUE, DELAY, KEY, KEY, SPAN)
 VERB = st.sampled_from(["complete", "retry", "fail", "release", "renew"])
 
 
@@ -82,17 +85,21 @@ class Store(RuleBasedStateMachine):
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
-    @rule(process=PROCESS, jobs=st.lists(st.tuples(QUEUE, DELAY, KEY, KEY, SPAN), min_size=1, max_size=5))
-    def push(self, process: int, jobs: list[tuple[int, int, str | None, str | None, int]]) -> None:
+    @initialize(jobs=st.lists(NEW, min_size=4, max_size=8))
+    def begin(self, jobs: list[New]) -> None:
+        """Most of what follows needs jobs, and does more where there are some of a key."""
+        self._push(0, [self._new(*each) for each in jobs])
+
+    @rule(process=PROCESS, jobs=st.lists(NEW, min_size=1, max_size=5))
+    def push(self, process: int, jobs: list[New]) -> None:
         self._push(process, [self._new(*each) for each in jobs])
 
-    @precondition(lambda self: self.pushed)
     @rule(process=PROCESS, data=st.data())
     def push_again(self, process: int, data: st.DataObject) -> None:
         """As after an error whose outcome is unknown. A failed job has a row that a second of its kind would meet."""
         known = [job for job in self.pushed if job.job_id not in self.model.failed]
         if known:
-            self._push(process, data.draw(st.lists(st.sampled_from(known), max_size=3)))
+            self._push(process, data.draw(st.lists(st.sampled_from(known), min_size=2, max_size=5)))
 
     def _new(self, queue: int, delay: int, ordering_key: str | None, unique_key: str | None, span: int) -> NewJob:
         payload = msgspec.json.encode({"number": len(self.pushed), "ordering_key": ordering_key})
@@ -184,6 +191,19 @@ class Store(RuleBasedStateMachine):
                 return None
         return model
 
+    @rule(process=PROCESS, limit=st.integers(1, 4))
+    def work(self, process: int, limit: int) -> None:
+        """What workers mostly do."""
+        self._work(process, limit)
+
+    def _work(self, process: int, limit: int) -> None:
+        fetched = self.run(self.as_process(process).fetch(self.queues, limit, LONG))
+        self.model.fetch(fetched, self.queues, limit, LONG)
+        done = leases(fetched)
+        self.leases += done
+        assert self.run(self.drivers[process].complete(done)) == self.model.complete(done) == set()
+        self._stage(process)
+
     @rule(process=PROCESS, some=st.integers(1, 3))
     def keep_alive(self, process: int, some: int) -> None:
         """Workers renew what they hold, but for some that hang; an hour later, those are rescued."""
@@ -272,9 +292,7 @@ class Store(RuleBasedStateMachine):
         while self.model.jobs:
             self.let_pass(0, 2)
             self.rescue(0, 1)
-            fetched = self.run(self.as_process(0).fetch(self.queues, ALL, LONG))
-            self.model.fetch(fetched, self.queues, ALL, LONG)
-            assert self.run(self.drivers[0].complete(leases(fetched))) == self.model.complete(leases(fetched)) == set()
+            self._work(0, ALL)
         assert self.run(self.drivers[0].fetch(self.queues, ALL, LONG)) == []
         self.look(0)
 
@@ -298,4 +316,4 @@ def test_a_store_does_what_the_model_does(place: Place) -> None:
             return runner.run(awaited())
 
         machine = type("StoreOfATest", (Store,), {"place": place, "run": staticmethod(run)})
-        run_state_machine_as_test(machine, settings=settings(examples(12), stateful_step_count=30))
+        run_state_machine_as_test(machine, settings=settings(examples(10), stateful_step_count=40))

@@ -8,9 +8,11 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
-
+from core.errors import QueueUnavailableError
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.cluster_connection import connection_to
+from core.queue.drivers.confirmed_writes import ConfirmedWrites
+from core.queue.drivers.durability import Durability
 from core.queue.drivers.lost_fetches import LostFetches
 from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.scripts import Scripts
@@ -18,6 +20,7 @@ from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.envelope import ordering_key_of
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+from core.redis_client import ANSWER_TIMEOUT, RedisClient, reached
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
@@ -34,25 +37,35 @@ class RedisDriver:
 
     connection = "redis"
 
-    def __init__(self, client: Redis, failures: FailureStore, *, prefix: str = "routemq:") -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        failures: FailureStore,
+        *,
+        prefix: str = "routemq:",
+        durability: Durability | None = None,
+    ) -> None:
         self.failures = failures
         self._client = client
-        self._scripts = Scripts(client, prefix)
         self._lost_fetches = LostFetches()
         self._looked: dict[str, int] = {}
         """When each queue was looked at last by `rescue`: ms of the store's clock."""
-        self._unwritten = UnwrittenFailures(client, self._scripts, failures, self.connection)
+        self._connection = connection_to(client, ANSWER_TIMEOUT)
+        self._scripts = Scripts(client, self._connection, prefix)
+        self._writes = ConfirmedWrites(client, self._scripts, durability)
+        self._unwritten = UnwrittenFailures(self._scripts, failures, self.connection)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         left_out: dict[str, str] = {}
-        for queue, mine in _by_queue(jobs).items():
-            for part in _parts(mine):
-                script, keys, args = _keyed(part) if _has_keys(part) else _plain(part)
-                reply = await self._scripts.run_on_known(script, queue, keys, self._scripts.channel(queue), *args)
-                ids = map(_text, reply)
-                left_out.update(zip(ids, ids, strict=True))
+        async with self._writes.confirmed() as scripts:
+            for queue, mine in _by_queue(jobs).items():
+                for part in _parts(mine):
+                    script, keys, args = _keyed(part) if _has_keys(part) else _plain(part)
+                    reply = await scripts.run_on_known(script, queue, keys, scripts.channel(queue), *args)
+                    ids = map(_text, reply)
+                    left_out.update(zip(ids, ids, strict=True))
         return left_out
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
@@ -129,11 +142,10 @@ class RedisDriver:
         return rescued
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
-        async with self._scripts.reached():
-            for queue in queues:
-                available = await self._client.llen(self._scripts.key(queue, "available"))
-                if available or await self._client.zcard(self._scripts.key(queue, "executing")):
-                    return False
+        for queue in queues:
+            available = await self._scripts.ask("LLEN", self._scripts.key(queue, "available"))
+            if available or await self._scripts.ask("ZCARD", self._scripts.key(queue, "executing")):
+                return False
         return True
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
@@ -142,19 +154,16 @@ class RedisDriver:
     # ── operating ────────────────────────────────────────────────────────────────────────────────────
 
     async def queues(self) -> list[str]:
-        async with self._scripts.reached():
-            names = {_text(name) for name in await self._client.smembers(self._scripts.names)}
+        names = {_text(name) for name in await self._scripts.ask("SMEMBERS", self._scripts.names)}
         failed = (await self.failures.count(self.connection)).keys()
         return sorted([*failed, *[name for name in names - failed if await self._holds_any(name)]])
 
     async def _holds_any(self, queue: str) -> bool:
-        async with self._scripts.reached():
-            jobs = await self._client.hlen(self._scripts.key(queue, "jobs"))
-            return bool(jobs or await self._client.hlen(self._scripts.key(queue, "failed")))
+        jobs = await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs"))
+        return bool(jobs or await self._scripts.ask("HLEN", self._scripts.key(queue, "failed")))
 
     async def size(self, queue: str) -> int:
-        async with self._scripts.reached():
-            return int(await self._client.hlen(self._scripts.key(queue, "jobs")))
+        return int(await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs")))
 
     async def stats(self, queue: str) -> QueueStats:
         keys = ("available", "scheduled", "executing", "retryable", "failed", "waiting")
@@ -178,25 +187,27 @@ class RedisDriver:
                 for queue, mine in _by_queue(rows).items():
                     count += await self._put_back(queue, mine)
             for queue, mine in _by_queue(rows).items():
-                async with self._scripts.reached():
-                    await self._client.hdel(self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
+                await self._scripts.ask("HDEL", self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
         return count
 
     async def _put_back(self, queue: str, rows: Sequence[FailedJob]) -> int:
         args = [value for row in rows for value in (row.job_id, row.payload, _ordering(ordering_key_of(row.payload)))]
         keys = (*TURNS, "jobs", "returned", "failed")
-        await self._scripts.run_on_known("put_back", queue, keys, self._scripts.channel(queue), *args)
+        async with self._writes.confirmed() as scripts:
+            await scripts.run_on_known("put_back", queue, keys, scripts.channel(queue), *args)
         return len(rows)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def ping(self) -> None:
-        async with self._scripts.reached():
+        async with reached(self._client, QueueUnavailableError):
             await self._client.ping()
+        await self._writes.require()
 
     async def close(self) -> None:
         await self._unwritten.close()
-        await self._scripts.close()
+        await self._writes.close()
+        await self._connection.close()
         await self._client.aclose()
 
     # ── how it is done ───────────────────────────────────────────────────────────────────────────────

@@ -25,7 +25,7 @@ IDLE_TRANSACTION = 30.0
 
 
 async def play(scene: Scene, size: Size) -> None:
-    scene.mix = scene.mix_of({"plain": 80, "thread": 20}, longest_delay=0.0)
+    scene.mix = scene.mix_of({"plain": 80, "thread": 20}, longest_delay=0.0, once=0.0)
     rounds = max(1, size.faults // FROZEN)
     async for orders in scene.rounds(Size(size.jobs, rounds)):
         await _round(scene, orders, max(size.lasting, 2 * LEASE))
@@ -79,7 +79,7 @@ def _late_ends(entries: Iterable[Entry]) -> int:
 
 RUN = Run(
     play,
-    asked=Size(jobs=400, faults=4, lasting=120.0),
+    asked=Size(jobs=200, faults=2, lasting=120.0),
     short=Size(jobs=40, faults=2, lasting=6.0),
     share=1,
     waits=True,

@@ -22,7 +22,7 @@ LONGEST = 2.0
 
 
 async def play(scene: Scene, size: Size) -> None:
-    scene.mix = scene.mix_of({"plain": 70, "thread": 20, "process": 5, "doomed": 5}, longest=LONGEST)
+    scene.mix = scene.mix_of({"plain": 65, "thread": 20, "process": 5, "doomed": 5, "keyed": 5}, longest=LONGEST)
     starting = map(partial(_start, scene), count())
     workers = deque(islice(starting, WORKERS))
     async for orders in scene.rounds(size):
@@ -39,4 +39,4 @@ def _start(scene: Scene, number: int) -> Member:
     return scene.fleet.start_worker("--concurrency", "50", queues=queues, APP_GRACE=str(GRACE))
 
 
-RUN = Run(play, asked=Size(jobs=10_000, faults=60), short=Size(jobs=200, faults=3), share=2)
+RUN = Run(play, asked=Size(jobs=5_000, faults=30), short=Size(jobs=200, faults=3), share=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -14,6 +13,7 @@ from core.database.engine import Database
 from core.errors import QueueUnavailableError
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.state import Failure, Lease, NewJob, Retry
+from tests.integration.database.lock_waits import skip_without_row_locks, until_somebody_waits
 from tests.servers.databases import query
 
 Verb = Callable[[DatabaseDriver, Sequence[Lease]], Awaitable[AbstractSet[str]]]
@@ -25,21 +25,6 @@ VERBS: dict[str, Verb] = {
     "release": lambda driver, held: driver.release(held),
     "renew": lambda driver, held: driver.renew(held, 60),
 }
-WAITING = {
-    "postgresql": "SELECT COUNT(*) FROM pg_locks WHERE NOT granted",
-    "mysql": "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'",
-}
-
-
-async def _until_somebody_waits(driver: DatabaseDriver) -> None:
-    deadline = time.monotonic() + 10
-    while not await _waiting(driver):
-        assert time.monotonic() < deadline, "nobody waits for a lock"
-
-
-async def _waiting(driver: DatabaseDriver) -> int:
-    ((*_, count),) = await query(driver._database.url.text, WAITING[driver._database.dialect])
-    return int(str(count))
 
 
 async def _lock(connection: AsyncConnection, job_id: str) -> None:
@@ -48,8 +33,7 @@ async def _lock(connection: AsyncConnection, job_id: str) -> None:
 
 async def _fetched(driver: DatabaseDriver) -> list[Lease]:
     """The leases of jobs "0" to "8"."""
-    if driver._database.dialect == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
+    skip_without_row_locks(driver)
     await driver.push([NewJob(f"{number}", "q", b"{}") for number in range(9)])
     return [job.lease for job in await driver.fetch(["q"], 9, 60)]
 
@@ -62,7 +46,7 @@ async def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
     async with driver._database.transaction() as connection:
         await _lock(connection, "0")
         telling = asyncio.ensure_future(VERBS[verb](other, leases[::-1]))
-        await _until_somebody_waits(driver)
+        await until_somebody_waits(driver)
         await _lock(connection, "8")
     assert await telling == set()
 

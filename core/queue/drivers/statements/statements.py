@@ -24,10 +24,13 @@ class Statements(Protocol):
     """Bytes of payload that one `push` writes, unless a single job has more."""
 
     async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
-        """Insert jobs in their order, as one write. A job id that is there already is left as it is.
+        """Insert jobs without keys in their order, as one write. A job id that is there already is left as it is.
 
         `tell` are queues whose workers are told of it, where the channel said that a push may carry that.
         """
+
+    async def require_room(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        """Raise PayloadTooLargeError where the server takes no statement that would store one of these jobs."""
 
     async def now(self, connection: AsyncConnection) -> datetime:
         """The store's clock."""
@@ -68,4 +71,4 @@ class Statements(Protocol):
         """Names of the queues that hold a job, in any order."""
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
-        """Counts per state, `failed` left out. Reads the index alone."""
+        """Counts per state, `failed` left out. Reads indexes alone."""

@@ -67,6 +67,11 @@ class DoomedWork(Work):
         record.ledger().write("failed", self.order, job=self.job_id)
 
 
+class KeyedWork(Work):
+    ordering_key = "key"
+    key: str = ""
+
+
 class HeldWork(Work):
     async def handle(self) -> None:
         with record.one_try(self, self.order):
@@ -86,10 +91,14 @@ _CLASSES: dict[Kind, type[Work]] = {
     "thread": ThreadWork,
     "process": ProcessWork,
     "doomed": DoomedWork,
+    "keyed": KeyedWork,
     "once": OnceWork,
     "held": HeldWork,
 }
 
 
 def job_of(order: Order) -> Work:
-    return _CLASSES[order.kind](order=order.id, seconds=order.seconds, failures=order.failures)
+    job = _CLASSES[order.kind](order=order.id, seconds=order.seconds, failures=order.failures)
+    if isinstance(job, KeyedWork):
+        job.key = order.key
+    return job
