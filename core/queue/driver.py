@@ -136,8 +136,11 @@ class Driver(Protocol):
     async def stage(self, queues: Sequence[str]) -> float | None:
         """Make due jobs available, each exactly once. Returns the seconds until the next is due, if any."""
 
-    async def rescue(self, queues: Sequence[str]) -> int:
+    async def rescue(self, queues: Sequence[str], *, patiently: bool = False) -> int:
         """Make jobs whose lease ran out available, ahead of the others; returns how many.
+
+        `patiently`: only those whose lease had run out when this driver last looked, too. While a store is away, the
+        leases of owners that live on run out as well, and they can renew them as soon as it is back.
 
         Also finishes what a process left half done when it died (failures not yet in failed_jobs).
         """

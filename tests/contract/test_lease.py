@@ -50,6 +50,25 @@ async def test_a_lease_that_ran_out_is_rescued(driver: Driver) -> None:
     assert second.token != first.token
 
 
+async def test_a_patient_rescue_takes_what_has_lost_its_owner_at_the_second_look(driver: Driver, other: Driver) -> None:
+    assert await driver.rescue([QUEUE], patiently=True) == 0
+    fetched = await pushed_and_fetched(other, 1, lease=SHORT)
+    await run_out(other, SHORT)
+    assert await driver.rescue([QUEUE], patiently=True) == 0
+    assert states(await driver.stats(QUEUE)) == {"executing": 1}
+    assert await driver.rescue([QUEUE], patiently=True) == 1
+    assert ids(await driver.fetch([QUEUE], 1, LONG)) == ids(fetched)
+
+
+async def test_an_owner_that_renews_between_two_looks_keeps_its_job(driver: Driver, other: Driver) -> None:
+    fetched = await pushed_and_fetched(other, 1, lease=SHORT)
+    await run_out(other, SHORT)
+    assert await driver.rescue([QUEUE], patiently=True) == 0
+    assert await other.renew(leases(fetched), LONG) == set()
+    assert await driver.rescue([QUEUE], patiently=True) == 0
+    assert await other.complete(leases(fetched)) == set()
+
+
 async def test_many_rescuers_rescue_a_job_once(driver: Driver, other: Driver) -> None:
     fetched = await pushed_and_fetched(driver, 200, lease=SHORT)
     await run_out(driver, SHORT)

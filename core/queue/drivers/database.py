@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -51,6 +52,9 @@ _LAST_WORDS = 2.0
 """Seconds that closing waits for turns that are being seen to."""
 
 
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+
+
 class DatabaseDriver:
     """Queues in the tables of core/database/tables.py."""
 
@@ -60,6 +64,8 @@ class DatabaseDriver:
         self.failures: FailureStore = DatabaseFailureStore(database)
         self._database = database
         self._lost_fetches = LostFetches()
+        self._looked: dict[str, datetime] = {}
+        """When each queue was looked at last by `rescue`, by the store's clock."""
         self._statements, self._channel = _parts_for(database, events)
         self._turns = Turns(self._statements)
         self._settling: set[asyncio.Task[None]] = set()
@@ -151,8 +157,11 @@ class DatabaseDriver:
         waits = [await self._read(partial(self._statements.next_due, queue=queue)) for queue in queues]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    async def rescue(self, queues: Sequence[str]) -> int:
-        rescued = {queue: await self._rescue(queue) for queue in queues}
+    async def rescue(self, queues: Sequence[str], *, patiently: bool = False) -> int:
+        now = await self._read(self._statements.now)
+        before = {queue: self._looked.get(queue, _LONG_AGO) if patiently else None for queue in queues}
+        rescued = {queue: await self._rescue(queue, before[queue]) for queue in queues}
+        self._looked |= dict.fromkeys(queues, now)
         self._channel.announce(queue for queue, count in rescued.items() if count)
         await self._settle_all(queues)
         if lost := await self._read(self._turns.lost):
@@ -286,8 +295,8 @@ class DatabaseDriver:
                 await self._database.write(partial(self._turns.settle, arrived=found))
                 self._channel.announce({queue})
 
-    async def _rescue(self, queue: str) -> int:
-        rescue = partial(self._statements.rescue, queue=queue, limit=ROWS)
+    async def _rescue(self, queue: str, before: datetime | None) -> int:
+        rescue = partial(self._statements.rescue, queue=queue, limit=ROWS, before=before)
         rescued = 0
         while count := await self._write(rescue):
             rescued += count

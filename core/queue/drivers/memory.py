@@ -84,8 +84,8 @@ class MemoryDriver:
         waits = [self._queue(name).stage() for name in queues]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    async def rescue(self, queues: Sequence[str]) -> int:
-        return sum(self._queue(name).rescue() for name in queues)
+    async def rescue(self, queues: Sequence[str], *, patiently: bool = False) -> int:
+        return sum(self._queue(name).rescue(patiently) for name in queues)
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
         stats = [self._queue(name).stats(0) for name in queues]
@@ -273,6 +273,8 @@ class _Queue:
         """By each ordering key of which a job has its turn: those behind that job."""
         self._leases: list[_Timed[_Job]] = []
         """Every lease given, by the moment it runs out; those that ended or were renewed since, too."""
+        self._looked = float("-inf")
+        """When `rescue` was called last."""
         self._unique: dict[str, str] = {}
         """By each unique key whose window is not over: the job that was pushed with it."""
         self._windows: list[_Timed[str]] = []
@@ -363,10 +365,14 @@ class _Queue:
         waiting = self._scheduled[:1] + self._retryable[:1]
         return min((moment - self._monotonic() for moment, *_ in waiting), default=None)
 
-    def rescue(self) -> int:
+    def rescue(self, patiently: bool) -> int:
+        now = self._monotonic()
+        before, self._looked = self._looked if patiently else now, now
         lost = []
         for *_, job in self._leave(self._leases):
-            if job.token and job.expires <= self._monotonic():
+            if job.token and before < job.expires <= now:
+                self._enter(self._leases, job.expires, job)
+            elif job.token and job.expires <= now:
                 job.token = None
                 lost.append(job)
         if lost:

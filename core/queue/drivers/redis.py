@@ -47,6 +47,8 @@ class RedisDriver:
         self.failures = failures
         self._client = client
         self._lost_fetches = LostFetches()
+        self._looked: dict[str, int] = {}
+        """When each queue was looked at last by `rescue`: ms of the store's clock."""
         self._connection = connection_to(client, ANSWER_TIMEOUT)
         self._scripts = Scripts(client, self._connection, prefix)
         self._writes = ConfirmedWrites(client, self._scripts, durability)
@@ -124,12 +126,18 @@ class RedisDriver:
         waits = [await self._scripts.run("stage", queue, keys, channel(queue), SCRIPT_JOBS) for queue in queues]
         return min((wait / 1000 for wait in waits if wait >= 0), default=None)
 
-    async def rescue(self, queues: Sequence[str]) -> int:
-        keys = ("available", "executing", "tries")
-        rescued = 0
-        for queue in queues:
-            rescued += await self._repeat("rescue", queue, keys, self._scripts.channel(queue), SCRIPT_JOBS)
+    async def rescue(self, queues: Sequence[str], *, patiently: bool = False) -> int:
+        rescued = sum([await self._rescue(queue, patiently) for queue in queues])
         await self._unwritten.finish(queues)
+        return rescued
+
+    async def _rescue(self, queue: str, patiently: bool) -> int:
+        keys = ("available", "executing", "tries")
+        options = self._scripts.channel(queue), SCRIPT_JOBS, self._looked.get(queue, 0) if patiently else ""
+        rescued, count = 0, -1
+        while count:
+            count, self._looked[queue] = await self._scripts.run("rescue", queue, keys, *options)
+            rescued += count
         return rescued
 
     async def is_idle(self, queues: Sequence[str]) -> bool:

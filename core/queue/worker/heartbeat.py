@@ -17,10 +17,12 @@ from core.observability.events import Event, Events
 from core.queue.driver import Driver
 from core.queue.state import Lease
 from core.queue.worker.service_thread import run_on_own_loop
-from core.queue.worker.until_reached import until_answered
+from core.queue.worker.until_reached import LONGEST, until_answered
 
 BEATS_PER_LEASE = 3
 """So that a beat may fail twice before a lease runs out."""
+RENEW_WITHIN = 1 / 6
+"""Of a lease, once the store is back after it was away for longer: before the rescuers look for the second time."""
 
 Lost = Callable[[Sequence[Lease]], object]
 
@@ -91,7 +93,7 @@ class Heartbeat:
             await driver.ping()
             return frozenset()
 
-        lost = await until_answered(renew, events)
+        lost = await until_answered(renew, events, min(LONGEST, self._seconds * RENEW_WITHIN))
         self.last_success = time.monotonic()
         return [asked[job_id] for job_id in lost]
 

@@ -15,13 +15,16 @@ _log = logging.getLogger("routemq.queue.worker")
 
 T = TypeVar("T")
 
+LONGEST = 3.0
 
-async def until_reached(call: Callable[[], Awaitable[T]], events: Events) -> T:
-    """What `call` returns, once the store can be reached; in between, waits with growing, jittered delays.
+
+async def until_reached(call: Callable[[], Awaitable[T]], events: Events, longest: float = LONGEST) -> T:
+    """What `call` returns, once the store can be reached; in between, waits with growing, jittered delays, up to
+    `longest` seconds.
 
     Raises what else `call` raises.
     """
-    backoff, lost = Backoff(0.05, 3.0), False
+    backoff, lost = Backoff(min(0.05, longest), longest), False
     while True:
         try:
             result = await call()
@@ -35,7 +38,7 @@ async def until_reached(call: Callable[[], Awaitable[T]], events: Events) -> T:
             return result
 
 
-async def until_answered(call: Callable[[], Awaitable[T]], events: Events) -> T:
+async def until_answered(call: Callable[[], Awaitable[T]], events: Events, longest: float = LONGEST) -> T:
     """As `until_reached`; an error that nobody foresaw is logged, and the call made again as well.
 
     For the services of a worker: one that died would leave its jobs without leases, or the queue unserved.
@@ -43,7 +46,7 @@ async def until_answered(call: Callable[[], Awaitable[T]], events: Events) -> T:
     backoff = Backoff(0.5, 30.0)
     while True:
         try:
-            return await until_reached(call, events)
+            return await until_reached(call, events, longest)
         except Exception:
             delay = backoff.next()
             _log.exception("the store gave an unexpected answer; asking again in %.1f s", delay)

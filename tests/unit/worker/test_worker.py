@@ -675,12 +675,12 @@ async def test_an_outcome_that_the_store_refuses_spoils_no_other(workshop: Works
 async def test_every_service_outlives_a_store_that_is_away(workshop: Workshop, verb: str) -> None:
     original, troubles = getattr(workshop.driver, verb), 2
 
-    async def unreliable(*args: Any) -> Any:
+    async def unreliable(*args: Any, **options: Any) -> Any:
         nonlocal troubles
         troubles -= 1
         if troubles >= 0:
             raise QueueUnavailableError("the store is away")
-        return await original(*args)
+        return await original(*args, **options)
 
     setattr(workshop.driver, verb, unreliable)
     workshop.start(lease=1.5)
@@ -908,13 +908,13 @@ async def test_the_first_signal_after_max_time_still_leaves_the_grace(workshop: 
 async def test_an_unforeseen_error_of_the_store_ends_no_service(workshop: Workshop, verb: str, lease: float) -> None:
     original, calls, again = getattr(workshop.driver, verb), 0, asyncio.Event()
 
-    async def unforeseen(*args: Any) -> Any:
+    async def unforeseen(*args: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise ValueError("nobody foresaw this")
         again.set()
-        return await original(*args)
+        return await original(*args, **options)
 
     setattr(workshop.driver, verb, unforeseen)
     _, task = workshop.start(lease=lease)

@@ -94,10 +94,11 @@ UPDATE jobs FORCE INDEX (PRIMARY)
  WHERE id IN ({ids})
 """
 
-# Queue, limit. Returns ids; the rows are locked. A lease being renewed or ended is locked, and left alone.
+# Queue, moment by which a lease has to have run out, limit. Returns ids; the rows are locked. A lease being renewed or
+# ended is locked, and left alone.
 LOST = """
 SELECT id FROM jobs FORCE INDEX (ix_jobs_next)
- WHERE queue = %s AND lease_expires_at <= UTC_TIMESTAMP(6)
+ WHERE queue = %s AND lease_expires_at <= LEAST(UTC_TIMESTAMP(6), CAST(%s AS DATETIME(6)))
  ORDER BY lease_expires_at
  LIMIT %s FOR UPDATE SKIP LOCKED
 """
@@ -148,6 +149,7 @@ NOW = "SELECT UTC_TIMESTAMP(6)"
 
 
 _LONG_AGO = "1970-01-01 00:00:00"
+_LONG_AFTER = "9999-12-31 00:00:00"
 
 
 class MysqlStatements:
@@ -220,9 +222,9 @@ class MysqlStatements:
         await _change(connection, RENEW, list(held.values()), _microseconds(lease))
         return _job_ids(held)
 
-    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int, before: datetime | None) -> int:
         self._floors.forget(queue)
-        lost = first_column(await rows(connection, LOST, queue, limit))
+        lost = first_column(await rows(connection, LOST, queue, before or _LONG_AFTER, limit))
         await _change(connection, RESCUE, lost)
         return len(lost)
 

@@ -120,11 +120,12 @@ UPDATE jobs
 RETURNING jobs.job_id
 """
 
-# $1 queue, $2 limit. Returns a row per job. A lease that is being renewed or ended is locked, and left alone.
+# $1 queue, $2 limit, $3 moment by which a lease has to have run out, or NULL. Returns a row per job. A lease that is
+# being renewed or ended is locked, and left alone.
 RESCUE = """
 WITH lost AS (
     SELECT id FROM jobs
-     WHERE queue = $1 AND lease_expires_at <= statement_timestamp()
+     WHERE queue = $1 AND lease_expires_at <= least(statement_timestamp(), $3::timestamptz)
      ORDER BY lease_expires_at
      LIMIT $2 FOR UPDATE SKIP LOCKED
 )
@@ -231,9 +232,9 @@ class PostgresqlStatements:
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
         return set(first_column(await _rows(connection, RENEW, *_columns(leases), float(lease))))
 
-    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int, before: datetime | None) -> int:
         self._floors.forget(queue)
-        return len(await _rows(connection, RESCUE, queue, limit))
+        return len(await _rows(connection, RESCUE, queue, limit, before))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         return next(iter(first_column(await _rows(connection, NEXT_DUE, queue))), None)

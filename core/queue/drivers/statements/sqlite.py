@@ -98,7 +98,7 @@ UPDATE jobs SET lease_expires_at = ?
 RETURNING job_id
 """
 
-# ? queue, now, limit. Returns a row per job.
+# ? queue, moment by which a lease has to have run out, limit. Returns a row per job.
 RESCUE = """
 UPDATE jobs SET lease_token = NULL, lease_expires_at = NULL
  WHERE id IN (SELECT id FROM jobs WHERE queue = ? AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?)
@@ -192,8 +192,9 @@ class SqliteStatements:
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
         return set(first_column(await _rows(connection, RENEW, moment(lease), _json(leases))))
 
-    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
-        return len(await _rows(connection, RESCUE, queue, moment(), limit))
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int, before: datetime | None) -> int:
+        by = moment() if before is None else min(moment(), _text(before))
+        return len(await _rows(connection, RESCUE, queue, by, limit))
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         due = first_column(await _rows(connection, NEXT_DUE, queue, moment()))

@@ -57,8 +57,9 @@ class Statements(Protocol):
     async def renew(self, connection: AsyncConnection, leases: Sequence[Lease], lease: float) -> set[str]:
         """Let leases end `lease` seconds from now."""
 
-    async def rescue(self, connection: AsyncConnection, queue: str, limit: int) -> int:
-        """End leases that ran out, at most `limit`, the oldest first; due time and place stay."""
+    async def rescue(self, connection: AsyncConnection, queue: str, limit: int, before: datetime | None) -> int:
+        """End leases that ran out, at most `limit`, the oldest first; due time and place stay. With `before`, only
+        those that had run out by that moment."""
 
     async def next_due(self, connection: AsyncConnection, queue: str) -> float | None:
         """Seconds until the next job of a queue that is not due yet."""
