@@ -54,6 +54,7 @@ class Session:
     pings: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     said_disconnect: bool = False
+    puback_count: int = 0
 
     @property
     def is_v5(self) -> bool:
@@ -231,6 +232,7 @@ class ScriptedBroker:
         elif kind == PUBLISH:
             self._answer_publish(session, flags, body)
         elif kind == PUBACK:
+            session.puback_count += 1
             session.pubacks.put_nowait(struct.unpack("!H", body[:2])[0])
         elif kind == PINGREQ:
             session.pings.put_nowait(None)

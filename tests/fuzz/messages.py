@@ -117,11 +117,11 @@ class Handling:
     def __init__(self) -> None:
         self.controllers = Controllers()
         self.told: list[str] = []
-        self._store = MemoryFailureStore()
+        self.failures = MemoryFailureStore()
         self._registry = JobRegistry([HandleMessage])
         events = Events()
         events.subscribe(Event, lambda event: self.told.append(type(event).__name__))
-        failed = FailedMessages(self._store, "memory", "default")
+        failed = FailedMessages(self.failures, "memory", "default")
         self.handler = MessageHandler(
             RouteTable([self.controllers.router]), events=events, record_failure=failed.record, clock=StandingClock()
         )
@@ -132,7 +132,7 @@ class Handling:
         self.told.clear()
         await self.handler.handle(message)
         ends = [name for name in self.told if name in ("MessageHandled", "MessageFailed")]
-        rows = await self._store.rows()
+        rows = await self.failures.rows()
         assert len(ends) == 1, f"its end was told {len(ends)} times: {self.told}"
         if ends == ["MessageHandled"]:
             assert not rows
@@ -140,7 +140,7 @@ class Handling:
         else:
             assert len(rows) == 1
             await self._check_record(rows[0].payload, rows[0].exception, message)
-        await self._store.flush()
+        await self.failures.flush()
 
     async def _check_record(self, payload: bytes, exception: str, message: IncomingMessage) -> None:
         job: Any = load_job(read_envelope(payload), self._registry)
