@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,18 +11,17 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.chart import chart
+from benchmarks.command_line import LATEST, RESULTS, parse
 from benchmarks.environments import HERE, EnvironmentFailed, Environments, find_python
-from benchmarks.report import CHART, Report
+from benchmarks.report import CHART, NOTES, Report
 from benchmarks.row import Entry, Result, Results, Row
 from benchmarks.rows import dispatching, growth, messages, pickup, startup, workers
 from benchmarks.servers import Servers, StoreMissing
 from benchmarks.stage import Failed, Stage, note
 
 ROWS = [*workers.ROWS, *dispatching.ROWS, *pickup.ROWS, *messages.ROWS, *growth.ROWS, *startup.ROWS]
-ROUNDS = 3
 QUICK_SECONDS = 165.0
 """After so long, a quick run starts no further measurement; it is to end within three minutes."""
-LATEST, RESULTS = HERE / ".latest", "results.json"
 
 
 class Run:
@@ -51,6 +48,8 @@ class Run:
     def _measure(self, row: Row, entry: Entry, result: Result) -> None:
         if time.monotonic() > self._until:
             result.error = result.error or "no time left for it in --quick"
+        elif failure := self._stage.environments.failure(entry.contender.folder):
+            result.error = failure
         else:
             begun = time.monotonic()
             said = self._attempt(entry, result)
@@ -70,26 +69,26 @@ class Run:
 
 
 def main() -> None:
-    options = _options()
+    options = parse(ROWS)
     if options.report:
-        _write(Report.read(ROWS, (options.report / RESULTS).read_text()), options.report)
+        _write(Report.read(ROWS, (options.report / RESULTS).read_text(), options.report / NOTES), options.report)
         return
     begun = time.monotonic()
-    rows = [row for row in ROWS if not options.only or re.search(options.only, row.name)]
-    if options.quick:
-        rows = _quick(rows)
+    rows = _quick(options.only) if options.quick else options.only
     if not rows:
-        sys.exit(f"--only {options.only}: no such row. There are: {', '.join(row.name for row in ROWS)}.")
+        sys.exit("--quick has no time for these rows. Leave it out.")
+    target = _target(options.output, rows, options.quick)
+    target.mkdir(parents=True, exist_ok=True)
+    if warning := machine.loaded(machine.load(), machine.cores()):
+        note(warning)
     python = options.python or find_python()
     environments = Environments(python)
     environments.make(_folders(rows))
     until = begun + QUICK_SECONDS if options.quick else float("inf")
     with closing(Servers()) as servers:
-        run = Run(
-            rows, Stage(environments, servers, options.quick), options.rounds or (1 if options.quick else ROUNDS), until
-        )
+        run = Run(rows, Stage(environments, servers, options.quick), options.rounds, until)
         run.run()
-    _write(Report(rows, run.results, machine.describe(python), run.rounds, options.quick, run.loads), options.output)
+    _write(Report(rows, run.results, machine.describe(python), run.rounds, options.quick, run.loads), target)
 
 
 def _quick(rows: list[Row]) -> list[Row]:
@@ -102,28 +101,19 @@ def _folders(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(entry.contender.folder for row in rows for entry in row.entries))
 
 
-def _write(report: Report, directory: Path | None) -> None:
+def _target(wanted: Path | None, rows: list[Row], quick: bool) -> Path:
     """Only a whole run replaces the results that are in the tree."""
-    target = directory or (HERE if len(report.rows) == len(ROWS) and not report.quick else LATEST)
-    target.mkdir(parents=True, exist_ok=True)
+    return wanted or (HERE if len(rows) == len(ROWS) and not quick else LATEST)
+
+
+def _write(report: Report, target: Path) -> None:
     (target / "RESULTS.md").write_text(report.markdown())
     (target / RESULTS).write_text(report.json())
     (target / CHART).write_text(chart(report.rows, report.results))
     print(report.markdown())
     note(f"written to {target}/: RESULTS.md, {RESULTS}, {CHART}")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="within 3 minutes: one round, fewer jobs, fewer peers")
-    parser.add_argument("--only", metavar="PATTERN", help="the rows whose name contains this regular expression")
-    parser.add_argument("--rounds", type=int, help=f"rounds; the medians count. Default: {ROUNDS}, with --quick 1")
-    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where to write the results")
-    parser.add_argument(
-        "--report", type=Path, metavar="DIRECTORY", help="measure nothing: write the report there anew, with its notes"
-    )
-    parser.add_argument("--python", help="the Python that all contenders run on. Default: the newest at hand")
-    return parser.parse_args()
+    if report.notes is None and any((target / NOTES).glob("*.md")):
+        note(f"{target / NOTES}/ is about the run before. Write it anew, then: scripts/bench --report {target}")
 
 
 if __name__ == "__main__":

@@ -32,9 +32,13 @@ class Environments:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self._make, folders))
 
+    def failure(self, folder: str) -> str:
+        """Why it could not be made, which has been told; empty where it is there."""
+        return self._failures.get(folder, "")
+
     def python(self, folder: str) -> Path:
-        if folder in self._failures:
-            raise EnvironmentFailed(self._failures[folder])
+        if failure := self.failure(folder):
+            raise EnvironmentFailed(failure)
         return CACHE / folder / "bin" / "python"
 
     def _make(self, folder: str) -> None:
@@ -51,6 +55,7 @@ class Environments:
             done = _install(target, *options, "-r", str(lock))
         if done.returncode:
             self._failures[folder] = f"cannot be installed: {_last_line(done.stderr)}"
+            print(f"{folder} {self._failures[folder]}", file=sys.stderr)
         else:
             recorded.write_text(wanted)
 
@@ -65,6 +70,11 @@ def pinned(folder: str) -> str:
     return match[1] if match else ""
 
 
+def is_usable(python: str) -> bool:
+    """Whether environments can be made of it."""
+    return _version(python) >= (3, 11)
+
+
 def find_python() -> str:
     """The newest Python at hand, pyenv's included, whose names on PATH need not have a Python behind them."""
     pyenv = sorted(Path.home().glob(".pyenv/versions/3.1[123].*/bin/python"), reverse=True)
@@ -75,7 +85,10 @@ def find_python() -> str:
 
 def _version(python: str) -> tuple[int, int]:
     code = "import sys, venv; print(*sys.version_info[:2])"
-    done = _run(python, "-c", code)
+    try:
+        done = _run(python, "-c", code)
+    except OSError:
+        return 0, 0
     return (0, 0) if done.returncode else (int(done.stdout.split()[0]), int(done.stdout.split()[1]))
 
 

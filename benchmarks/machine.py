@@ -10,7 +10,7 @@ from pathlib import Path
 
 def describe(python: str) -> dict[str, str]:
     return {
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "processor": f"{_processor()}, {cores()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": platform.platform(),
         "Python": _first_line(python, "--version").removeprefix("Python "),
@@ -22,9 +22,20 @@ def describe(python: str) -> dict[str, str]:
     }
 
 
+def cores() -> int:
+    return os.cpu_count() or 1
+
+
 def load() -> float:
     """The average of the last minute."""
     return os.getloadavg()[0]
+
+
+def loaded(before: float, cores: int) -> str:
+    """A warning, where other programs kept the machine busy before a run began; else nothing."""
+    if before <= cores:
+        return ""
+    return f"The machine was busy before the run began: a load average of {before:.2f} on {cores} cores. Expect less."
 
 
 def _processor() -> str:

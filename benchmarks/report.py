@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.bars import BARS
-from benchmarks.environments import HERE
+from benchmarks.environments import pinned
 from benchmarks.row import Bar, Medians, Result, Results, Row, ratio
 
 CHART = "results.svg"
-NOTES = HERE / "notes"
-"""What a run cannot tell, as the profile that shows where the time goes where a bar is missed: a file for each row
-that has something to be said, `ROW.md`, which is put under it."""
+NOTES = "notes"
+"""Beside results, the folder of what their run cannot tell, as the profile that shows where the time goes where a bar
+is missed: a file for each row that has something to be said, `ROW.md`, which is put under it."""
 
 
 @dataclass
@@ -26,9 +28,11 @@ class Report:
     rounds: int
     quick: bool
     loads: list[float]  # of the machine before each round, ours not in it at the first
+    notes: Path | None = None
+    """The folder of those about this run; a run that has just ended has none yet."""
 
     @classmethod
-    def read(cls, rows: list[Row], text: str) -> Report:
+    def read(cls, rows: list[Row], text: str, notes: Path | None = None) -> Report:
         """What `json` wrote, of those rows that it has."""
         data = json.loads(text)
         entries = {(row.name, entry.label): entry for row in rows for entry in row.entries}
@@ -40,7 +44,7 @@ class Report:
             for name, line in data["rows"].items()
         }
         there = [row for row in rows if row.name in results]
-        return cls(there, results, data["machine"], data["rounds"], data["quick"], data["load_average"])
+        return cls(there, results, data["machine"], data["rounds"], data["quick"], data["load_average"], notes)
 
     def markdown(self) -> str:
         return "\n".join([*self._head(), *self._bars(), *self._rows(), *self._machine(), ""])
@@ -56,12 +60,21 @@ class Report:
         yield "own, with fresh stores. Every job is counted: a run in which one did not run, ran twice, or was left in"
         yield "the store is a failure. The clock runs from the first job's start to the last's, or over all dispatches"
         yield "after a first hundred. Redis and PostgreSQL run without fsync, mosquitto without limits on its queues."
-        yield "Peers that are not at least once do not count where a bar speaks of the best."
+        yield "Peers that are not at least once do not count where a bar speaks of the best. RouteMQ-PyPI is"
+        yield f"the earlier RouteMQ {pinned('routemq')}, the package of that name."
+        if warning := self._loaded():
+            yield ""
+            yield f"**{warning}**"
+            yield ""
         if self._missed() and not self._unexplained():
             yield "Where a bar is missed, a note under its row says why."
         yield ""
         yield f"![Jobs a second, RouteMQ and its peers]({CHART})"
         yield ""
+
+    def _loaded(self) -> str:
+        cores = re.search(r"(\d+) cores", self.machine.get("processor", ""))
+        return machine.loaded(self.loads[0], int(cores[1])) if cores and self.loads else ""
 
     def _bars(self) -> Iterator[str]:
         yield "## The bars"
@@ -84,7 +97,7 @@ class Report:
         return list(dict.fromkeys(missed))
 
     def _unexplained(self) -> list[str]:
-        return [row for row in self._missed() if not _note(row).exists()]
+        return [row for row in self._missed() if not self._note(row)]
 
     def _bar(self, bar: Bar, value: float | None) -> list[str]:
         verdict = "not measured" if value is None else "met" if bar.met(value) else "**missed**"
@@ -97,7 +110,13 @@ class Report:
             yield command(row.name) + (f" {row.note}" if row.note else "")
             yield ""
             yield from row_table(self.results[row.name])
-            yield from _notes(row)
+            if note := self._note(row.name):
+                yield note
+                yield ""
+
+    def _note(self, row: str) -> str:
+        file = self.notes / f"{row}.md" if self.notes else None
+        return file.read_text().strip() if file and file.exists() else ""
 
     def _machine(self) -> Iterator[str]:
         yield "## Machine and versions"
@@ -123,17 +142,6 @@ class Report:
                 for bar, value in self._measured()
             ],
         }
-
-
-def _note(row: str) -> Path:
-    return NOTES / f"{row}.md"
-
-
-def _notes(row: Row) -> Iterator[str]:
-    file = _note(row.name)
-    if file.exists():
-        yield file.read_text().strip()
-        yield ""
 
 
 def row_table(results: list[Result]) -> Iterator[str]:

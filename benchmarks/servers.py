@@ -151,8 +151,9 @@ def our_settings(address: str, directory: Path) -> dict[str, str]:
     return {
         "APP_PACKAGE": "bench_app",
         "LOG_LEVEL": "WARNING",
+        "QUEUE_CONNECTION": "redis" if parts.scheme == "redis" else "database",
         **{
-            "redis": {"QUEUE_CONNECTION": "redis", "REDIS_URL": address, "DATABASE_URL": sqlite},
+            "redis": {"REDIS_URL": address, "DATABASE_URL": sqlite},
             "": {"DATABASE_URL": f"sqlite:///{address}"},
         }.get(parts.scheme, {"DATABASE_URL": address}),
     }

@@ -12,17 +12,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Contender
-from benchmarks.environments import HERE, ROOT, Environments
+from benchmarks.environments import HERE, Environments
 from benchmarks.inside.tally import Tally
 from benchmarks.servers import Servers, our_settings
+from tests.project import make_project
 
 PATIENCE = 240.0
 """Seconds after which a contender that does not come to its end has failed."""
 POLL = 0.005
+KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+"""All that a contender gets of our environment: any other variable may be a setting of somebody's own programs."""
 
 
 class Failed(Exception):
@@ -41,11 +45,11 @@ class Stage:
     @contextmanager
     def performance(self, contender: Contender, store: str, capacity: int, **variables: str) -> Iterator[Performance]:
         """`variables` are environment variables of all of the contender's processes."""
+        python = self.environments.python(contender.folder)
         with tempfile.TemporaryDirectory(prefix="routemq-bench-") as name:
             directory = Path(name)
             with self.servers.store(store, directory) as address:
                 tally = Tally.create(str(directory / "tally"), capacity)
-                python = self.environments.python(contender.folder)
                 yield Performance(contender, python, address, directory, tally, variables)
 
 
@@ -58,12 +62,20 @@ class Performance:
     tally: Tally
     variables: dict[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def project(self) -> Path:
+        """Where its processes start: the checkout has a `.env` of the user's, which names the user's own queue."""
+        folder = self.directory / "project"
+        folder.mkdir()
+        make_project(folder)
+        return folder
+
     def verb(self, *words: object) -> Any:
         """Run one verb of the contender to its end; what it returned."""
         done = subprocess.run(
             self._command(*words),
             env=self.environment(),
-            cwd=ROOT,
+            cwd=self.project,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -81,7 +93,7 @@ class Performance:
             process = subprocess.Popen(
                 list(command) or self._command("work"),
                 env=self.environment() | variables,
-                cwd=ROOT,
+                cwd=self.project,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -119,11 +131,12 @@ class Performance:
         path = [str(HERE / "inside"), self.contender.path]
         ours = our_settings(self.address, self.directory) if self.contender.is_ours else {}
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("QUEUE_", "PYTHON"))},
+            **{name: value for name, value in os.environ.items() if name in KEPT},
             **ours,
             **self.variables,
-            "PYTHONPATH": os.pathsep.join([*path, str(ROOT)] if ours else path),
+            "PYTHONPATH": os.pathsep.join([*path, str(self.project)] if ours else path),
             "PYTHONUNBUFFERED": "1",
+            "PYTHON_DOTENV_DISABLED": "1",  # a peer may look for `.env` from its packages upwards: in the checkout
             "BENCH_URL": self.address,
             "BENCH_TALLY": str(self.directory / "tally"),
         }

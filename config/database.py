@@ -24,7 +24,9 @@ class DatabaseSettings(Section):
     )
     pool_size: PositiveInt = Field(10, description="connections of one process at most")
     pool_timeout: SomeSeconds = Field(30.0, description="seconds to wait for a free connection")
-    answer_timeout: SomeSeconds = Field(30.0, description="seconds that PostgreSQL and MySQL get for an answer")
+    answer_timeout: SomeSeconds = Field(
+        30.0, description="seconds that PostgreSQL and MySQL get for an answer, and an idle transaction to go on"
+    )
     sqlite_synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="NORMAL survives a crash of the process, FULL a power cut as well"
     )

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
@@ -23,16 +23,16 @@ from core.redis_manager import redis_manager
 from core.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from core.database.engine import Database
     from core.handle_message import FailedMessages
     from core.mqtt.client import MqttClient
     from core.mqtt.message import IncomingMessage, Subscription
+    from core.queue.drivers.durability import Durability
     from core.queue.registry import JobRegistry
     from core.queue.worker.options import WorkerOptions
     from core.queue.worker.process_wire import Setup
     from core.queue.worker.worker import Worker
+    from core.redis_client import RedisClient
     from core.routing.handling import MessageHandler
     from core.routing.table import RouteTable
 
@@ -103,6 +103,9 @@ class Application:
 
     @cached_property
     def failures(self) -> FailureStore:
+        """failed_jobs; with the queues in memory, as in tests, it is there as well."""
+        if self.settings.queue.connection == "memory":
+            return self.queues.driver().failures
         from core.queue.late_failures import LateFailureStore
 
         return cast("FailureStore", LateFailureStore(self._database_failures))
@@ -116,9 +119,7 @@ class Application:
         """What holds the queues of a connection (default: QUEUE_CONNECTION), and where, without passwords."""
         name = connection or self.settings.queue.connection
         if name == "redis":
-            from core.redis_client import address
-
-            return f"redis at {address(self.settings.redis)}"
+            return f"redis at {self.settings.redis.address()}"
         return f"the database {self.database.address}" if name == "database" else name
 
     @cached_property
@@ -137,14 +138,19 @@ class Application:
         return DatabaseDriver(self.database, self.events)
 
     def _redis_driver(self) -> Driver:
+        from core.queue.drivers.durability import read_durability
+
+        return self._new_redis_driver(read_durability(self.settings.queue.redis_durability))
+
+    def _new_redis_driver(self, durability: Durability | None) -> Driver:
         from core.queue.drivers.redis import RedisDriver
 
-        return RedisDriver(self._new_redis(), self.failures, prefix=self.settings.redis.prefix)
+        return RedisDriver(self._new_redis(), self.failures, prefix=self.settings.redis.prefix, durability=durability)
 
     @property
     def _single_drivers(self) -> Mapping[str, Callable[[], Driver]]:
-        """Makers of drivers with one connection of their own, for another thread's event loop."""
-        return {"database": self._single_database_driver, "redis": self._redis_driver}
+        """Makers of drivers with one connection of their own, for another thread's event loop. They fill no queue."""
+        return {"database": self._single_database_driver, "redis": partial(self._new_redis_driver, None)}
 
     def _single_database_driver(self) -> Driver:
         from core.queue.drivers.database import DatabaseDriver
@@ -157,13 +163,13 @@ class Application:
         return MemoryDriver()
 
     @cached_property
-    def _text_redis(self) -> Redis | None:
+    def _text_redis(self) -> RedisClient | None:
         """What redis_manager speaks to: values are text there."""
         if self.settings.redis.is_configured or self.settings.queue.connection == "redis":
             return self._new_redis(decode_responses=True)
         return None
 
-    def _new_redis(self, **options: bool) -> Redis:
+    def _new_redis(self, **options: bool) -> RedisClient:
         from core.redis_client import new_redis
 
         return new_redis(self.settings.redis, **options)
@@ -214,7 +220,7 @@ class Application:
         from core.queue.worker.process_pool import ProcessPool
         from core.queue.worker.worker import Worker
 
-        self.jobs.require_handlers()
+        self.jobs.require_runnable()
         queue = self.settings.queue
         rules = LimitRules(Limits(queue.max_tries, queue.retry_after, queue.timeout), max_tries, timeout)
         processes = ProcessPool(queue.processes or _cores(), queue.process_max_jobs, self._process_setup)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 CENTURY = 100 * 365 * 86400.0
@@ -41,12 +43,10 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-def since_boot() -> float:
-    """Seconds since the machine was started; where the system counts them (Linux), those of its suspensions as well."""
-    return time.clock_gettime(_BOOT_CLOCK) if _BOOT_CLOCK is not None else time.monotonic()
-
-
-_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+since_boot: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+"""Seconds since the machine was started; where the system counts them (Linux), those of its suspensions as well."""
 
 
 def jittered(seconds: float, spread: float = 0.25) -> float:

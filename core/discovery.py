@@ -7,6 +7,7 @@ it is imported, those in sub-folders too, with or without `__init__.py`.
 from __future__ import annotations
 
 import logging
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -93,8 +94,9 @@ def _import(name: str) -> ModuleType:
     except RouteMQError:  # says by itself where and what
         raise
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}".removesuffix(".")
         raise DiscoveryError(
-            f"{_place(error, name)}: {type(error).__name__}: {error}. {name} cannot be imported; correct that file."
+            f"{_place(error, name)}: {reason}. {name} cannot be imported; correct that file."
         ) from error
 
 
@@ -123,4 +125,8 @@ def _place(error: Exception, name: str) -> str:
     return f"{own[-1].filename}:{own[-1].lineno}" if own else name
 
 
-_OTHERS = ("<frozen ", __file__, *(sysconfig.get_path(each) for each in ("stdlib", "purelib", "platlib")))
+_OTHERS = (
+    "<frozen ",
+    f"{Path(__file__).parent}{os.sep}",
+    *(sysconfig.get_path(each) for each in ("stdlib", "purelib", "platlib")),
+)

@@ -27,7 +27,10 @@ OPTIONS = ("max_tries", "retry_after", "timeout", "soft_timeout")
 OF_THE_CLASS = frozenset({"version", "ordering_key"})
 """What a class alone can say."""
 
-RESERVED = frozenset({*OPTIONS, *OF_THE_CLASS, "execution", "queue", "job_id", "attempts"})
+OF_EACH_TRY = frozenset({"job_id", "attempts"})
+"""What the worker sets before `handle()`."""
+
+RESERVED = frozenset({*OPTIONS, *OF_THE_CLASS, *OF_EACH_TRY, "execution", "queue"})
 """Names that no declared field can have."""
 
 Execution: TypeAlias = Literal["auto", "process"]
@@ -115,7 +118,8 @@ def _problems(cls: type[Job]) -> Iterator[str]:
     """What of a class' own words cannot be."""
     if cls.execution not in get_args(Execution):
         yield f"execution={cls.execution!r} is not known; there are 'auto' and 'process'"
-    for name in sorted(OF_THE_CLASS.intersection(vars(cls).get("__annotations__", ())).difference(vars(cls))):
+    annotated = set(vars(cls).get("__annotations__", ()))
+    for name in sorted(annotated & OF_THE_CLASS - vars(cls).keys() | annotated & OF_EACH_TRY):
         yield f"{name!r} cannot be a field: it is a word of RouteMQ's. Give the field another name"
     yield from _problems_of_version(cls)
     yield from _problems_of_ordering_key(cls.ordering_key)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     ClusterDownError,
+    ClusterError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
+    SlotNotCoveredError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -26,9 +31,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from core.errors import UnavailableError
+from core.redis.address import ClusterAddress, RedisAddress, SentinelAddress, ServerAddress
+from core.redis.cluster import Cluster
+from core.redis.sentinel import MasterPool
 
 if TYPE_CHECKING:
     from config.redis import RedisSettings
+
+RedisClient: TypeAlias = Redis | Cluster
 
 ANSWER_TIMEOUT = 10.0  # seconds
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -36,12 +46,7 @@ POOL_TIMEOUT = 30.0
 """Seconds to wait for a connection while all of them are in use."""
 
 
-def address(settings: RedisSettings) -> str:
-    """Where the server is, without user and password: for messages."""
-    return _place(parse_url(settings.url.get_secret_value()) if settings.url else settings.address())
-
-
-def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> Redis:
+def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> RedisClient:
     """A client with a bounded pool of its own; nothing is connected yet.
 
     It tries nothing twice by itself: whoever asked knows whether that is safe.
@@ -57,18 +62,37 @@ def new_redis(settings: RedisSettings, *, decode_responses: bool = False) -> Red
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "retry": Retry(NoBackoff(), 0),
         "max_connections": settings.max_connections,
-        "timeout": POOL_TIMEOUT,
     }
-    if settings.url is not None:
-        pool = BlockingConnectionPool.from_url(settings.url.get_secret_value(), **options)
-    else:
-        pool = BlockingConnectionPool(**settings.address(), **options)
-    return Redis.from_pool(pool)
+    address = settings.address()
+    if isinstance(address, ClusterAddress):
+        return Cluster(address, options)
+    options["timeout"] = POOL_TIMEOUT
+    if isinstance(address, SentinelAddress):
+        return Redis.from_pool(MasterPool(address, options))
+    return Redis.from_pool(BlockingConnectionPool(**{**options, **address.options}))
+
+
+async def subscriber(client: RedisClient) -> PubSub:
+    """For channels of the whole store. In a cluster it listens at any node, as each hears of what the others are told:
+    at another one each time, since the last may be gone."""
+    if isinstance(client, Redis):
+        return client.pubsub()
+    await client.initialize()
+    return client.pubsub(node=client.get_random_node())
 
 
 OUT_OF_REACH = (RedisConnectionError, RedisTimeoutError, OSError)  # it is loading its data, too
-FAULTS = (*OUT_OF_REACH, RedisError)
-_REFUSES = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError, NoPermissionError)  # MASTERDOWN, too
+FAULTS = (*OUT_OF_REACH, RedisError, RedisClusterException)
+_REFUSES = (
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,  # MASTERDOWN, too
+    TryAgainError,
+    AskError,  # MOVED, too: a slot that is sent from node to node, or one whose new node is not known yet
+    ClusterError,
+    SlotNotCoveredError,
+    NoPermissionError,
+)
 _REFUSAL = re.compile(
     r"(?:^|: -)(?:OOM|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOPERM|MISCONF|NOREPLICAS|BUSY|LOADING) "
 )
@@ -81,7 +105,7 @@ _REMEDY = "Start it, or correct REDIS_URL (or REDIS_HOST and REDIS_PORT)."
 
 
 @asynccontextmanager
-async def reached(client: Redis, unavailable: type[UnavailableError] = UnavailableError) -> AsyncIterator[None]:
+async def reached(client: RedisClient, unavailable: type[UnavailableError] = UnavailableError) -> AsyncIterator[None]:
     """Ask a server something within ANSWER_TIMEOUT.
 
     Raises `unavailable`, with the address, where it is not reached, gives no answer, or serves nobody for now:
@@ -96,14 +120,19 @@ async def reached(client: Redis, unavailable: type[UnavailableError] = Unavailab
 
 
 def raise_explained(
-    error: Exception, client: Redis, unavailable: type[UnavailableError] = UnavailableError
+    error: Exception, client: RedisClient, unavailable: type[UnavailableError] = UnavailableError
 ) -> NoReturn:
     """Raise one of FAULTS as `reached` does: as `unavailable`, or as it is where it is the caller's."""
-    if isinstance(error, OUT_OF_REACH):
+    if _is_out_of_reach(error):
         reason = f": {error}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
-        raise unavailable(f"Redis at {_address(client)} gave no answer{reason}. {_REMEDY}") from error
+        raise unavailable(f"Redis at {address_of(client)} gave no answer{reason}. {_REMEDY}") from error
+    if isinstance(error, MovedError) and not isinstance(client, Cluster):
+        raise unavailable(
+            f"Redis at {address_of(client)} is a node of a cluster, and not the one that serves this: {error}. "
+            "Write redis+cluster:// in REDIS_URL."
+        ) from error
     if _is_refusal(error):
-        raise unavailable(f"Redis at {_address(client)} serves nobody for now: {error}") from error
+        raise unavailable(f"Redis at {address_of(client)} serves nobody for now: {error}") from error
     raise error
 
 
@@ -114,15 +143,21 @@ def is_read_only(reply: object) -> bool:
     return isinstance(reply, ResponseError) and _READ_ONLY.search(str(reply)) is not None
 
 
+def address_of(client: RedisClient) -> RedisAddress:
+    """Where a client's server is, without user and password: for messages."""
+    if isinstance(client, Cluster):
+        return client.address
+    pool = client.connection_pool
+    return pool.address if isinstance(pool, MasterPool) else ServerAddress(pool.connection_kwargs)
+
+
+def _is_out_of_reach(error: Exception) -> bool:
+    """Of a cluster, too: no node told which of them serve what, for the reason that redis-py gives as the cause."""
+    is_no_node_reached = isinstance(error, RedisClusterException) and error.__cause__ is not None
+    return is_no_node_reached or isinstance(error, OUT_OF_REACH)
+
+
 def _is_refusal(error: Exception) -> bool:
     """Whether it is the server's state that is in the way, and not what was asked."""
     is_plain = isinstance(error, ResponseError) and _REFUSAL.search(str(error)) is not None
     return is_plain or isinstance(error, _REFUSES)
-
-
-def _address(client: Redis) -> str:
-    return _place(client.connection_pool.connection_kwargs)
-
-
-def _place(options: Mapping[str, Any]) -> str:
-    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")

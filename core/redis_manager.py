@@ -20,7 +20,7 @@ import msgspec
 from core.errors import NotRunningError
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from core.redis_client import RedisClient
 
 _LOST = -2
 _WITHOUT_END = -1
@@ -30,13 +30,13 @@ class RedisManager:
     """A door to the Redis of the open Application; bound and unbound by it."""
 
     def __init__(self) -> None:
-        self._bound: list[tuple[Redis | None, str]] = []
+        self._bound: list[tuple[RedisClient | None, str]] = []
 
-    def bind(self, client: Redis | None, prefix: str) -> None:
+    def bind(self, client: RedisClient | None, prefix: str) -> None:
         """Speak to this client (with decode_responses) until `unbind`; None where Redis is not configured."""
         self._bound.append((client, prefix))
 
-    def unbind(self, client: Redis | None, prefix: str) -> None:
+    def unbind(self, client: RedisClient | None, prefix: str) -> None:
         """End what `bind` began."""
         self._bound.remove((client, prefix))
 
@@ -45,7 +45,7 @@ class RedisManager:
         """Whether the open Application has a Redis: REDIS_URL or REDIS_HOST, or QUEUE_CONNECTION=redis."""
         return bool(self._bound) and self._bound[-1][0] is not None
 
-    def client(self) -> Redis:
+    def client(self) -> RedisClient:
         """The client itself, for whatever has no method here. Raises NotRunningError where there is none."""
         client = self._bound[-1][0] if self._bound else None
         if client is None:
@@ -104,7 +104,7 @@ class RedisManager:
     async def set_json(self, key: str, value: Any, ttl: float | None = None) -> None:
         await self.set(key, msgspec.json.encode(value), ttl)
 
-    async def _ask(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
+    async def _ask(self, command: Callable[[RedisClient], Awaitable[Any]]) -> Any:
         client = self.client()
         from core.redis_client import reached  # where there is a client, the library is loaded
 

@@ -116,8 +116,10 @@ def _load_section(
 
 
 def _without_login(value: Any) -> Any:
-    """An address as it may be shown: without user and password."""
-    return re.sub("^(.*?//)?.*@", r"\1***@", value) if isinstance(value, str) else value
+    """An address as it may be shown: without user and passwords."""
+    if not isinstance(value, str):
+        return value
+    return re.sub("(password=)[^&]*", r"\1***", re.sub("^(.*?//)?.*@", r"\1***@", value))
 
 
 _WORDS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -18,3 +19,13 @@ def plainly(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         return call(*args, **kwargs)
     except StopIteration as error:
         raise RuntimeError(f"{getattr(call, '__qualname__', call)} raised StopIteration") from error
+
+
+def plainly_as(name: str, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """The same, in a thread that is called `name` meanwhile: so that one which does not end says what it runs."""
+    thread = threading.current_thread()
+    before, thread.name = thread.name, name
+    try:
+        return plainly(call, *args, **kwargs)
+    finally:
+        thread.name = before

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = ("APP_", "MQTT_", "QUEUE_", "DATABASE_", "REDIS_", "LOG_", "MAIL_")
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, without any setting of RouteMQ's, nor of its tests'."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", *SETTINGS))}
 
 
 def make_project(folder: Path) -> Path:

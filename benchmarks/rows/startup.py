@@ -8,7 +8,6 @@ from functools import partial
 from statistics import median
 
 from benchmarks.contenders import OURS
-from benchmarks.environments import ROOT
 from benchmarks.row import Entry, Figures, Row
 from benchmarks.stage import Stage
 
@@ -20,7 +19,7 @@ def help_(stage: Stage) -> Figures:
         taken = []
         for _ in range(times):
             begun = time.monotonic()
-            subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, env=environment, cwd=place.project, check=True, stdout=subprocess.DEVNULL)
             taken.append(time.monotonic() - begun)
     return {"s": median(taken)}
 

@@ -73,9 +73,14 @@ def job_list(as_json: bool) -> None:
                 "max_tries": getattr(cls, "max_tries", app.settings.queue.max_tries),
                 "retry_after": getattr(cls, "retry_after", app.settings.queue.retry_after),
                 "timeout": getattr(cls, "timeout", app.settings.queue.timeout),
+                "soft_timeout": getattr(cls, "soft_timeout", None),
+                "execution": cls.execution,
             }
             for cls in app.jobs
         ]
-        print_table(rows, ("job", "queue", "max_tries", "retry_after", "timeout"), as_json)
+        print_table(rows, _JOB_COLUMNS, as_json)
 
     run_in_application(work, needs_tables=False)
+
+
+_JOB_COLUMNS = ("job", "queue", "max_tries", "retry_after", "timeout", "soft_timeout", "execution")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from core.cli.running import json_option, run_in_application
 from core.errors import RouteMQError
 from core.queue.state import FailedJob
 
-_COLUMNS = ("id", "failed_at", "queue", "job", "attempts", "exception")
+_COLUMNS = ("id", "failed_at", "connection", "queue", "job", "attempts", "exception")
 _PAGE = 100
 """Rows at a time; one may be as large as QUEUE_MAX_PAYLOAD and a traceback."""
 
@@ -71,10 +71,25 @@ def queue_retry(ids: tuple[str, ...], queue: str | None) -> None:
 
     async def work(app: Application) -> int:
         if ids != ("all",):
-            return await _put_back(app, await _find_each(app, ids))
-        return sum([await _put_back(app, page) async for page in _pages(app, queue=queue)])
+            back = await _put_back(app, await _find_each(app, ids, "put back"))
+        else:
+            back = sum([await _put_back(app, page) async for page in _pages(app, queue=queue)], Counter())
+        _tell_of_other_connections(app, back)
+        return back.total()
 
     _report("Put back", work)
+
+
+def _tell_of_other_connections(app: Application, back: Counter[str]) -> None:
+    """A job goes back to the queue that it came from, which the workers of today may not serve."""
+    configured = app.settings.queue.connection
+    for name, number in sorted(back.items()):
+        if number and name != configured:
+            click.echo(
+                f"{count(number, 'job')} went back on the connection {name}, which QUEUE_CONNECTION={configured} does "
+                f"not name: a worker runs them with --connection {name}.",
+                err=True,
+            )
 
 
 @click.command()
@@ -83,7 +98,7 @@ def queue_forget(ids: tuple[str, ...]) -> None:
     """Delete the records of failed jobs."""
 
     async def work(app: Application) -> int:
-        return await app.failures.forget([each.job_id for each in await _find_each(app, ids)])
+        return await app.failures.forget([each.job_id for each in await _find_each(app, ids, "deleted")])
 
     _report("Deleted", work)
 
@@ -124,16 +139,20 @@ async def _pages(
         left, last = left - size, page[-1]
 
 
-async def _put_back(app: Application, rows: Sequence[FailedJob]) -> int:
+async def _put_back(app: Application, rows: Sequence[FailedJob]) -> Counter[str]:
+    """How many, by their connections."""
     by_connection: dict[str, list[FailedJob]] = defaultdict(list)
     for row in rows:
         by_connection[row.connection].append(row)
-    return sum([await app.queues.driver(name).retry_failed(mine) for name, mine in by_connection.items()])
+    return Counter({name: await app.queues.driver(name).retry_failed(mine) for name, mine in by_connection.items()})
 
 
-async def _find_each(app: Application, keys: Sequence[str]) -> list[FailedJob]:
+async def _find_each(app: Application, keys: Sequence[str], word: str) -> list[FailedJob]:
     """Every one that is named, once; an error where one is not there, before anything is done to the others."""
-    found = [await _find(app, key) for key in keys]
+    try:
+        found = [await _find(app, key) for key in keys]
+    except RouteMQError as error:
+        raise RouteMQError(f"{error} Nothing was {word}.") from None
     return list({each.job_id: each for each in found}.values())
 
 
@@ -162,6 +181,7 @@ async def _cells(app: Application, failed: FailedJob) -> list[str]:
     return [
         str(failed.id),
         f"{failed.failed_at:%Y-%m-%d %H:%M:%SZ}",
+        failed.connection,
         failed.queue,
         await _name(app, failed),
         str(failed.attempts),

@@ -6,7 +6,7 @@ from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, Text
+from sqlalchemy import BigInteger, DateTime, Integer, LargeBinary, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -19,6 +19,9 @@ LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 
 LongBinary = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 """Bytes of any length; MySQL's BLOB ends at 64 KB."""
+
+Hash = String(64)
+"""A SHA-256 in hexadecimal."""
 
 _ENCODED = "data:;base64,"
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import cached_property, partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
@@ -185,10 +186,10 @@ class Database:
         return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def _connect(self, dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
-        """Connect. That a server is not there is an OSError with some drivers, which SQLAlchemy hands on bare."""
+        """Connect. That a server is not there is no error of theirs with some drivers; SQLAlchemy hands it on bare."""
         try:
             return dialect.connect(*arguments, **options)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self.explain(error)
 
     async def _in_time(self, work: Awaitable[Answer], seconds: float) -> Answer:
@@ -285,7 +286,7 @@ class Database:
     def _connect_arguments(self) -> dict[str, Any]:
         arguments = _CONNECT_ARGUMENTS[self.dialect]
         if self.dialect != "sqlite":
-            return arguments
+            return _with_idle_limit(self.dialect, arguments, max(1, ceil(self._answer_timeout)))
         from core.database.sqlite_connection import connect
 
         pragmas = {
@@ -295,6 +296,18 @@ class Database:
             "foreign_keys": "ON",
         }
         return {**arguments, "async_creator_fn": partial(connect, pragmas=pragmas)}
+
+
+def _with_idle_limit(dialect: Dialect, arguments: dict[str, Any], seconds: int) -> dict[str, Any]:
+    """Let the server end a transaction in which nothing was asked for so long.
+
+    A process that is frozen in one, or whose machine is gone without a word, holds the locks of its jobs: nobody
+    else could rescue them. MySQL has no such limit; what only MariaDB has, a comment hides from it.
+    """
+    if dialect == "postgresql":
+        limit = {"idle_in_transaction_session_timeout": f"{seconds}s"}
+        return {**arguments, "server_settings": {**arguments["server_settings"], **limit}}
+    return {**arguments, "init_command": f"{arguments['init_command']} /*M! , idle_transaction_timeout = {seconds} */"}
 
 
 def _begin_before_savepoint(connection: Connection, _name: str) -> None:

@@ -98,9 +98,14 @@ def is_refusing(error: BaseException) -> bool:
 def is_unreachable(error: BaseException) -> bool:
     """Whether the server gave no answer, or none that has to do with what was asked."""
     if not isinstance(error, DBAPIError):
-        return isinstance(error, (OSError, PoolTimeoutError))
+        return isinstance(error, (OSError, PoolTimeoutError)) or _is_lost_while_connecting(error)
     is_away = error.connection_invalidated or _is_one_of(_code(error), _UNREACHABLE_CLASSES, _UNREACHABLE_CODES)
     return is_away or is_refusing(error) or _is_sqlite_trouble(error)
+
+
+def _is_lost_while_connecting(error: BaseException) -> bool:
+    """What asyncmy says of a connection that was closed before it could set an option of its socket."""
+    return isinstance(error, RuntimeError) and "does not expose socket" in str(error)
 
 
 def _is_one_of(code: str | int | None, classes: tuple[str, ...], codes: AbstractSet[int]) -> bool:

@@ -13,13 +13,23 @@ One index serves every verb. The queue and the absence of a lease lead straight 
 fetched, in the order in which they are fetched, and past them to those not due yet; the leased ones
 stand apart, by the end of their lease, where the rescuer finds those that ran out. Attempts come last
 so that counting states reads the index alone. It needs no partial index, which MySQL has not.
+
+Of the jobs with one ordering key, jobs holds the one that has its turn. Those behind it stand in waiting_jobs, in the
+order of their ids, so that no fetch comes across them; they count as scheduled. turns tells who has the turn: its row
+is locked by whoever gives the turn, and goes with the last job of its key. arrivals lists keys with which a transaction
+of the app's stored jobs, until somebody has seen to their turn.
+
+unique_jobs remembers unique keys, and the job that each stands for, until they expire.
+
+Ordering keys and unique keys may be any text of any length: the tables hold a hash of queue and key (`turn` and
+`unique_hash`).
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table
 
-from core.database.columns import LongText, PayloadText, RowId, UtcDateTime
+from core.database.columns import Hash, LongText, PayloadText, RowId, UtcDateTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -43,8 +53,50 @@ jobs = Table(
     Column("lease_token", String(32)),
     Column("dispatched_at", UtcDateTime, nullable=False),
     Column("payload", PayloadText, nullable=False),
+    Column("turn", Hash),
     Index("ix_jobs_next", "queue", "lease_expires_at", "available_at", "id", "attempts"),
     sqlite_autoincrement=True,  # an id never comes back, and the sequence tells that something was pushed
+)
+
+waiting_jobs = Table(
+    "waiting_jobs",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("queue", String(191), nullable=False),
+    Column("turn", Hash, nullable=False),
+    Column("available_at", UtcDateTime, nullable=False),
+    Column("job_id", String(36), nullable=False, unique=True),
+    Column("dispatched_at", UtcDateTime, nullable=False),
+    Column("payload", PayloadText, nullable=False),
+    Index("ix_waiting_jobs_queue", "queue"),
+    Index("ix_waiting_jobs_turn_id", "turn", "id"),
+    sqlite_autoincrement=True,
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("turn", Hash, primary_key=True),
+    Column("job_id", String(36), nullable=False),
+)
+
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("queue", String(191), nullable=False),
+    Column("turn", Hash, nullable=False),
+    Index("ix_arrivals_queue_id", "queue", "id"),
+    sqlite_autoincrement=True,
+)
+
+unique_jobs = Table(
+    "unique_jobs",
+    metadata,
+    Column("unique_hash", Hash, primary_key=True),
+    Column("job_id", String(36), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index("ix_unique_jobs_expires_at", "expires_at"),
 )
 
 failed_jobs = Table(

@@ -289,8 +289,14 @@ class MqttClient:
     def _unavailable(self, what: str) -> BrokerUnavailableError:
         return BrokerUnavailableError(
             f"The MQTT broker at {self._options.address} is not available: {what}. "
-            "Start it, or correct MQTT_BROKER and MQTT_PORT."
+            f"Start it, or correct {self._settings_of_place()}."
         )
+
+    def _settings_of_place(self) -> str:
+        """What says where and how it is reached: a port knows one way alone."""
+        tls = ", MQTT_TLS_ENABLED=true" if self._options.tls else ""
+        transport = ", MQTT_TRANSPORT=websockets" if self._options.transport == "websockets" else ""
+        return f"MQTT_BROKER, MQTT_PORT{tls}{transport}" if tls or transport else "MQTT_BROKER and MQTT_PORT"
 
     def _report(self, loss: Loss, delay: float) -> None:
         self._trouble, address = loss.reason, self._options.address

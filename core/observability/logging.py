@@ -69,6 +69,10 @@ def _json_formatter() -> logging.Formatter:
     return JsonFormatter("{asctime}{levelname}{name}{message}", style="{", rename_fields={"asctime": "time"})
 
 
+def _tries(number: int) -> str:
+    return "1 try" if number == 1 else f"{number} tries"
+
+
 def _job(event: events.JobEvent) -> str:
     return f"{event.job or 'a job of unknown class'} {event.job_id} on {event.queue!r} (try {event.attempts})"
 
@@ -100,7 +104,7 @@ _WORDS: dict[type[Event], tuple[int, Callable[[Any], str]]] = {
     events.MessageFailed: (
         logging.ERROR,
         lambda e: (
-            f"gave up the message on {e.topic} after {e.attempts} tries: {e.exception!r}. It is in failed_jobs; "
+            f"gave up the message on {e.topic} after {_tries(e.attempts)}: {e.exception!r}. It is in failed_jobs; "
             f"`python main.py --queue-failed` shows it"
         ),
     ),

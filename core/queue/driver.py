@@ -111,7 +111,9 @@ class Driver(Protocol):
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
         """Take up to `limit` available jobs, the first queue first, each queue first in, first out.
 
-        Counts a try and leases each job for `lease` seconds under a token that was never used before.
+        Counts a try and leases each job for `lease` seconds under a token that was never used before. Where that was
+        done and the answer got lost, the driver's next fetch from that queue hands the same jobs out, and counts no
+        other try.
         """
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:

@@ -13,7 +13,7 @@ know, so a job whose data another version of its class would misread, or whose t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any
 
@@ -29,6 +29,7 @@ from core.queue.registry import JobRegistry
 VERSION = 2
 """The newest that is read."""
 
+_NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 _TOLD = OF_THE_CLASS.union(OPTIONS)
 
 
@@ -90,6 +91,13 @@ def read_envelope(payload: bytes) -> Envelope:
         raise EnvelopeError(f"The payload is no whole envelope: {error}.") from error
     _check_version(envelope.v)
     return envelope
+
+
+def without_identity(payload: bytes) -> bytes:
+    """A payload but for what tells its dispatch from another one of the same job. Raises as `read_envelope`."""
+    envelope = read_envelope(payload)
+    envelope.id, envelope.dispatched_at = "", _NO_MOMENT
+    return _encoder.encode(envelope)
 
 
 def load_job(envelope: Envelope, registry: JobRegistry) -> Job:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, Insert, and_, delete, func, literal_column, or_, select
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.columns import payload_to_text, storable
 from core.database.engine import Database
 from core.database.packet import ALWAYS_FITS, escaped_size, packet_room, shortened
 from core.database.tables import failed_jobs
+from core.database.upsert import insert_or_update
 from core.errors import PayloadTooLargeError
 from core.queue.state import FailedJob, Failure
 
@@ -157,13 +157,9 @@ async def _fit_packet(connection: AsyncConnection, row: dict[str, Any]) -> None:
 
 
 def _replacing_insert(dialect: str) -> Insert:
-    """INSERT that overwrites the row of the same job id, which each dialect spells in its own way."""
+    """INSERT that overwrites the row of the same job id."""
     names = [column.name for column in failed_jobs.columns if column.name not in ("id", "job_id")]
-    if dialect in ("mysql", "mariadb"):
-        into = mysql.insert(failed_jobs)
-        return into.on_duplicate_key_update({name: into.inserted[name] for name in names})
-    upsert = postgresql.insert(failed_jobs) if dialect == "postgresql" else sqlite.insert(failed_jobs)
-    return upsert.on_conflict_do_update(index_elements=["job_id"], set_={name: upsert.excluded[name] for name in names})
+    return insert_or_update(dialect, failed_jobs, "job_id", lambda new: {name: new[name] for name in names})
 
 
 def _follows(row: FailedJob) -> ColumnElement[bool]:

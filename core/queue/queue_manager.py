@@ -17,6 +17,7 @@ from core.errors import DispatchError, NotRunningError, PayloadTooLargeError, Se
 from core.job import Job, job_name
 from core.observability.events import Events, JobDeduplicated, JobsDispatched
 from core.queue.bulk import BulkDispatch
+from core.queue.dispatches import current_dispatches
 from core.queue.driver import Driver, TransactionalDriver
 from core.queue.envelope import write_envelope
 from core.queue.group_commit import GroupCommit
@@ -86,11 +87,11 @@ class QueueManager:
         QueueUnavailableError if the store is down; with `session`, what that raises.
         """
         new = self._prepare(job, queue, _seconds(delay), unique_for, unique_by)
-        job.job_id = await (self._commit().add(new) if session is None else self._push_within(session, new))
+        if session is None:
+            return await self._store(job, new)
+        job.job_id = await self._push_within(session, new)
         if job.job_id != new.job_id:
-            self._events.emit(JobDeduplicated(job.job_id, job_name(type(job)), new.queue))
-        elif session is None:
-            self._events.emit(JobsDispatched(new.queue, 1))
+            self._tell_duplicate(job, new.queue)
         return job.job_id
 
     async def later(
@@ -121,7 +122,7 @@ class QueueManager:
         """
         seconds = _seconds(delay)
         bulk = BulkDispatch(
-            lambda job: self._prepare(job, queue, seconds, unique_for), self.driver().push, self._events
+            lambda job: _known(self._prepare(job, queue, seconds, unique_for)), self.driver().push, self._events
         )
         return await bulk.run(list(jobs))
 
@@ -196,6 +197,26 @@ class QueueManager:
             return NewJob(job_id, name, payload, delay, ordering_key)
         return NewJob(job_id, name, payload, delay, ordering_key, *_uniqueness(job, unique_for, unique_by, origin))
 
+    async def _store(self, job: Job, new: NewJob) -> str:
+        dispatches = current_dispatches()
+        if dispatches is not None:
+            new = dispatches.known(new)
+            standing = dispatches.standing(new.job_id)
+            if standing is not None:
+                job.job_id = standing
+                return standing
+        job.job_id = await self._commit().add(new)
+        if dispatches is not None:
+            dispatches.stored(new.job_id, job.job_id)
+        if job.job_id == new.job_id:
+            self._events.emit(JobsDispatched(new.queue, 1))
+        else:
+            self._tell_duplicate(job, new.queue)
+        return job.job_id
+
+    def _tell_duplicate(self, job: Job, queue: str) -> None:
+        self._events.emit(JobDeduplicated(str(job.job_id), job_name(type(job)), queue))
+
     async def _push_within(self, session: AsyncSession, new: NewJob) -> str:
         """Store a job in a session's transaction; returns its id, or that of the job that stands for it."""
         from core.database.after_commit import after_commit
@@ -211,6 +232,12 @@ class QueueManager:
     def _committed(self, driver: TransactionalDriver, new: NewJob) -> None:
         driver.announce([new])
         self._events.emit(JobsDispatched(new.queue, 1))
+
+
+def _known(new: NewJob) -> NewJob:
+    """As the message in whose handling it is dispatched has dispatched it before, if it has."""
+    dispatches = current_dispatches()
+    return new if dispatches is None else dispatches.known(new)
 
 
 class PushOptions(TypedDict, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,6 +11,9 @@ from core.clock import CENTURY
 from core.errors import SettingError, UnknownJobError
 from core.job import OPTIONS, Job, job_name
 from core.queue.queue_name import QUEUE_NAME_RULE, is_queue_name
+from core.queue.runnable import near_options, problems_of
+
+_log = logging.getLogger("routemq.queue")
 
 
 class JobRegistry:
@@ -41,11 +45,14 @@ class JobRegistry:
                 f"worker, then run `python main.py --queue-retry` with this job's id."
             ) from None
 
-    def require_handlers(self) -> None:
-        """Raise SettingError for a class without handle(), unless it is the base of others."""
+    def require_runnable(self) -> None:
+        """Raise SettingError for a class that no worker can run, unless it is the base of others; warn of one with an
+        attribute that looks like an option, and is none."""
         for cls in self:
-            if cls.handle is Job.handle and not cls.__subclasses__():
-                raise SettingError(f"{job_name(cls)} has no handle(): define it, as `async def` or `def`.")
+            for problem in () if cls.__subclasses__() else problems_of(cls):
+                raise SettingError(f"{job_name(cls)} {problem}.")
+            for near in near_options(cls):
+                _log.warning("%s.%s", job_name(cls), near)
 
     def __iter__(self) -> Iterator[type[Job]]:
         return iter(sorted(self._classes.values(), key=job_name))

@@ -45,6 +45,8 @@ class Lease(Struct, frozen=True, gc=False):
     job_id: str
     queue: str
     token: str
+    turn: str | None = None
+    """What the driver calls the turn that ends with this job, where it has an ordering key and the driver asks."""
 
 
 class FetchedJob(Struct, frozen=True, gc=False):
@@ -56,10 +58,12 @@ class FetchedJob(Struct, frozen=True, gc=False):
     attempts: int
     """How often it was started, this try included."""
     token: str
+    turn: str | None = None
+    """As in its lease."""
 
     @property
     def lease(self) -> Lease:
-        return Lease(self.job_id, self.queue, self.token)
+        return Lease(self.job_id, self.queue, self.token, self.turn)
 
 
 class Retry(Struct, frozen=True):

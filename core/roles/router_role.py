@@ -56,9 +56,11 @@ class RouterRole:
         """Wait for stores and broker, then route messages until stopped.
 
         Raises what keeps it from starting: UnavailableError, BrokerRefusedError, SchemaOutdatedError,
-        SettingError.
+        SettingError, for a job class that no worker could run as well: what is dispatched would only fail there.
         """
         refuse_memory(self._app.settings)
+        if self._number is None:
+            self._app.jobs.require_runnable()
         with on_stop_signal(self.stop), stop_with_parent(self.stop, is_child=self._number is not None):
             if not await unless(self._stopping, self._app.wait_until_ready(self._start_timeout)):
                 return

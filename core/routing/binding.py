@@ -65,7 +65,7 @@ def _payload(decode: Decode, annotation: Any, context: Context) -> Any:
     except NOT_DECODABLE as error:
         raise PayloadError(
             f"route {context.route!r}: the payload of topic {context.topic!r} ({len(context.payload)} bytes) "
-            f"is not a {_type_name(annotation)}: {error}; correct the sender, or what the controller declares"
+            f"is no {_type_name(annotation)}: {error}; correct the sender, or what the controller declares"
         ) from error
 
 

@@ -17,7 +17,7 @@ from core.routing.binding import Binding
 from core.routing.context import Context
 from core.routing.route import Route
 from core.routing.signature import runs_in_thread
-from core.threads import plainly
+from core.threads import plainly_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,11 @@ def _around(layer: Middleware, inner: NextHandler) -> NextHandler:
 
 def _controller(route: Route, threads: Executor | None) -> NextHandler:
     binding, handler = Binding(route), route.handler
-    call = partial(_call_in_thread, threads) if runs_in_thread(handler) else _call
+    call = (
+        partial(_call_in_thread, threads, f"controller {route.handler_name} of {route.pattern.text}")
+        if runs_in_thread(handler)
+        else _call
+    )
 
     async def run(context: Context) -> Any:
         return await call(handler, binding.arguments(context))
@@ -58,8 +62,8 @@ async def _call(handler: Handler, arguments: dict[str, Any]) -> Any:
     return await handler(**arguments)
 
 
-async def _call_in_thread(threads: Executor | None, handler: Handler, arguments: dict[str, Any]) -> Any:
+async def _call_in_thread(threads: Executor | None, name: str, handler: Handler, arguments: dict[str, Any]) -> Any:
     """Run a plain function beside the event loop. What it hands back to be awaited is awaited on the loop."""
-    call = partial(copy_context().run, plainly, handler, **arguments)
+    call = partial(copy_context().run, plainly_as, name, handler, **arguments)
     result = await asyncio.get_running_loop().run_in_executor(threads, call)
     return await result if inspect.isawaitable(result) else result

@@ -24,6 +24,8 @@ from core.observability.events import (
     StoreBack,
     StoreLost,
 )
+from core.queue import dispatches
+from core.queue.dispatches import Dispatches
 from core.queue.job_id import new_job_id
 from core.queue.origin import Origin, dispatching_from
 from core.routing.client import Client, Publisher
@@ -50,6 +52,7 @@ class _Arrival(Struct):
     marks: set[object] = field(default_factory=set)
     turn: Turn | None = None
     """Among the messages of its key, once it has come."""
+    dispatches: Dispatches = field(default_factory=Dispatches)
 
 
 class MessageHandler:
@@ -90,6 +93,7 @@ class MessageHandler:
         which counts as no try: the message keeps its place in the bounded intake, so the pressure reaches the broker.
         """
         arrival = self._arrival(message)
+        before = dispatches.begin(arrival.dispatches)
         run, delays = partial(self._pass, message, arrival), Backoff(0.1, 2)
         is_away = _is_store_away if message.qos else _is_server_away
         try:
@@ -108,6 +112,7 @@ class MessageHandler:
                 self._emit(MessageRetried(message.topic, attempt, exception, delay))
                 await _undisturbed(partial(self._clock.sleep, delay))
         finally:
+            dispatches.end(arrival.dispatches, before)
             if arrival.turn is not None:
                 arrival.turn.end()
 
@@ -131,6 +136,7 @@ class MessageHandler:
         context = self._context(message, arrival, endpoint.route.pattern, levels)
         keys = endpoint.route.keys
         origin = None if keys is None else await self._origin(keys, context, message, arrival)
+        arrival.dispatches.begin_try()
         started = self._clock.monotonic()
         if origin is None:
             await endpoint.run(context)

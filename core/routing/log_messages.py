@@ -23,20 +23,22 @@ class LogMessages(Middleware):
         try:
             result = await next_handler(context)
         except Exception as error:
-            self._line(context, started, f"failed with {type(error).__name__}: {error}")
+            self._line(context, f"failed{_after(started)}: {type(error).__name__}: {error}")
             raise
-        self._line(context, started, f"dropped, {context.dropped}" if context.dropped else "handled")
+        self._line(context, f"dropped: {context.dropped}" if context.dropped else f"handled{_after(started)}")
         return result
 
-    def _line(self, context: Context, started: float, outcome: str) -> None:
-        milliseconds = (time.perf_counter() - started) * 1000
+    def _line(self, context: Context, outcome: str) -> None:
         _log.log(
             self._level,
-            "%s (%d bytes, route %s) %s after %.1f ms",
+            "%s (%d bytes, route %s) %s",
             context.topic,
             len(context.payload),
             context.route,
             outcome,
-            milliseconds,
             extra={"correlation_id": context.correlation_id},
         )
+
+
+def _after(started: float) -> str:
+    return f" after {(time.perf_counter() - started) * 1000:.1f} ms"

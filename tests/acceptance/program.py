@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any, Self
 
 import psutil
 
+from tests.project import clean_environment as clean_environment  # noqa: PLC0414, for whoever starts programs
 from tests.project import make_project
 from tests.servers.guardian import guardian
 
@@ -32,11 +32,6 @@ def until(condition: Callable[[], Any], what: str = "") -> Any:
         assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain for {what or condition}"
         time.sleep(0.01)
     return found
-
-
-def clean_environment() -> dict[str, str]:
-    """That of the tests, without the settings of whatever else runs here."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("TEST_", "MQTT_", "QUEUE_"))}
 
 
 class Program:

@@ -296,6 +296,16 @@ def test_a_missing_database_is_waited_for_and_named_without_its_password(sqlite_
     assert f"127.0.0.1:{port}" in said and "waiting" in said and "secret" not in said
 
 
+@pytest.mark.parametrize("role", ["router", "--queue-work"])
+def test_a_redis_that_cannot_be_as_durable_as_is_asked_is_refused(sqlite_site: Site, role: str) -> None:
+    with ValkeyProcess() as redis:
+        where = {"QUEUE_CONNECTION": "redis", "REDIS_URL": redis.url}
+        said = sqlite_site.complains(role, QUEUE_REDIS_DURABILITY="fsync", **where)
+        assert "QUEUE_REDIS_DURABILITY='fsync' is not usable" in said and "`appendonly yes`" in said
+        said = sqlite_site.complains(role, "--start-timeout", "0.5", QUEUE_REDIS_DURABILITY="replicas:2", **where)
+        assert "waiting" in said and "0 of 2 replicas" in said
+
+
 def test_servers_that_come_up_later_are_found(sqlite_site: Site) -> None:
     with ValkeyProcess() as redis:
         redis.stop()

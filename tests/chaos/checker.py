@@ -7,6 +7,7 @@ given up     though it is not meant to fail.
 untold       given up, and its failed() never called, with no crash that explains it.
 unexplained  started again after it was done, or after a try without an end; handled again; or more jobs than it was
              handled times: with no crash that explains it.
+doubled      more jobs than one, of what was sent more than once and is to become one.
 overlap      two tries of one job at the same time.
 disorder     a job that was started before an earlier one of its key had come to its end.
 
@@ -103,13 +104,14 @@ Span = tuple[float, float]
 class _Deaths:
     """When which process was killed, frozen or stopped."""
 
-    def __init__(self, entries: Iterable[Entry], outages: Sequence[Span]) -> None:
+    def __init__(self, entries: Iterable[Entry], outages: Sequence[Span], answers_lost: Sequence[Span]) -> None:
         self._killed: dict[int, float] = {}
         self._stopping: dict[int, float] = {}
         self._stopped: dict[int, float] = {}
         self._frozen: dict[int, list[float]] = defaultdict(list)
         self._thawed: dict[int, list[float]] = defaultdict(list)
         self._outages = outages
+        self._answers_lost = answers_lost
         for entry in entries:
             if entry.what == "killed":
                 self._killed[entry.process] = entry.at
@@ -132,7 +134,19 @@ class _Deaths:
     def explain_message(self, one: Entry, following: Entry) -> bool:
         """Whether a message could not be acknowledged before it was handled again."""
         is_stopped = one.at <= self._stopped.get(one.process, inf) <= following.at
-        return is_stopped or self.befell(one.process, one.at, following.at) or self._was_ill(one.at, following.at)
+        is_cut = _meets(self._answers_lost, one.at, following.at)
+        is_hurt = self.befell(one.process, one.at, following.at) or self._was_ill(one.at, following.at)
+        return is_stopped or is_cut or is_hurt
+
+    def most_jobs(self, story: Story) -> int:
+        """That a message may make. One that is only handled again as an answer was lost has its job already."""
+        return 1 if self._answers_lost else max(1, len(story.handled))
+
+    def was_pushed_again(self, one: Try, following: Try) -> bool:
+        """Whether the push of a job was told again, as its answer was lost, when the job was done already: with its
+        tries counted anew. Of what was completed, a store knows nothing more."""
+        is_anew = one.is_done and following.attempt <= one.attempt
+        return is_anew and _meets(self._answers_lost, one.begun - GRACE, following.begun)
 
     def explain_silence(self, last: Try) -> bool:
         """Whether the process of a job's last try may have had no time to call its failed()."""
@@ -165,7 +179,11 @@ class _Deaths:
         return one.where != "loop" and is_late and self._stopping.get(one.process, inf) <= until
 
     def _was_ill(self, begin: float, end: float) -> bool:
-        return any(fell_ill <= end and got_well >= begin for fell_ill, got_well in self._outages)
+        return _meets(self._outages, begin, end)
+
+
+def _meets(spans: Sequence[Span], begin: float, end: float) -> bool:
+    return any(fell_ill <= end and got_well >= begin for fell_ill, got_well in spans)
 
 
 def check(
@@ -174,13 +192,15 @@ def check(
     rows: Collection[str] | None = None,
     sent: Collection[str] = (),
     outages: Sequence[Span] = (),
+    answers_lost: Sequence[Span] = (),
 ) -> Verdict:
     """The verdict on a run, whose entries are in the order of time.
 
     `rows` are the ids whose jobs failed_jobs holds in the end; where nobody looked, failed() is taken for its word.
-    `sent` are ids that may have arrived without being accepted; `outages` when a store was ill, as (begin, end).
+    `sent` are ids that may have arrived without being accepted; `outages` when a store was ill, as (begin, end);
+    `answers_lost` when it was well, and those who asked were not told so: see `_Deaths.was_pushed_again`.
     """
-    stories, deaths = _stories(entries, rows), _Deaths(entries, outages)
+    stories, deaths = _stories(entries, rows), _Deaths(entries, outages, answers_lost)
     _settle_beginnings(stories, deaths)
     findings = [
         *_of_ends(stories, frozenset(sent)),
@@ -266,7 +286,7 @@ def _of_silence(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]
 def _of_repeats(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
     for id_, one, following in _repeats(stories):
         has_failed = one.ended is not None and not one.is_done
-        if not has_failed and not deaths.explain(one, following):
+        if not has_failed and not deaths.explain(one, following) and not deaths.was_pushed_again(one, following):
             state = "was done" if one.is_done else "did not end"
             yield Finding(
                 "unexplained",
@@ -278,6 +298,10 @@ def _of_repeats(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]
 
 def _of_messages(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
     for id_, story in stories.items():
+        if story.accepted and story.accepted.once:
+            if len(story.jobs) > 1:
+                yield Finding("doubled", id_, f"it became {len(story.jobs)} jobs")
+            continue
         for one, following in pairwise(story.handled):
             if not deaths.explain_message(one, following):
                 yield Finding(
@@ -285,7 +309,7 @@ def _of_messages(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding
                     id_,
                     f"handled by process {one.process}, and again by {following.process} at {following.at:.3f}",
                 )
-        if len(story.jobs) > max(1, len(story.handled)):
+        if len(story.jobs) > deaths.most_jobs(story):
             yield Finding("unexplained", id_, f"{len(story.jobs)} jobs; it was handled {len(story.handled)} times")
 
 

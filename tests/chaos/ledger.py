@@ -14,6 +14,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from tests.chaos.app.orders import Order
+
 What: TypeAlias = Literal[
     "accepted",
     "handled",
@@ -65,6 +67,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of accepted: within which it has to stay in order; none for no order."""
     fails: bool = False
     """Of accepted: whether it is meant to be given up."""
+    once: bool = False
+    """Of accepted: whether it is sent more than once, and to become one job all the same."""
 
 
 class Ledger:
@@ -84,12 +88,16 @@ class Ledger:
         where: Where = "loop",
         key: str = "",
         fails: bool = False,
+        once: bool = False,
         process: int | None = None,
     ) -> None:
         """Append an entry `about` a message or order; `process` is this one unless given."""
         whose = os.getpid() if process is None else process
-        entry = Entry(what, time.monotonic(), whose, about, job, attempt, where, key, fails)
+        entry = Entry(what, time.monotonic(), whose, about, job, attempt, where, key, fails, once)
         os.write(self._file, msgspec.json.encode(entry) + b"\n")
+
+    def accept(self, order: Order) -> None:
+        self.write("accepted", order.id, key=order.key, fails=order.fails, once=order.once)
 
     def close(self) -> None:
         os.close(self._file)

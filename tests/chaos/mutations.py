@@ -29,8 +29,11 @@ from core.queue.state import Failure, FetchedJob, Lease, Retry
 Mutation = Literal["early_ack", "no_fencing", "two_commands", "late_count"]
 
 VARIABLE = "CHAOS_MUTATION"
-_PAUSE = 0.05
-"""Seconds between the two commands: a chance of a few microseconds would need more kills than a test has time for."""
+_AFTER_ACK = 0.5
+"""Seconds from an acknowledgement that is too early to the handling."""
+PAUSE = 2.0
+"""Seconds between the two commands, where it is chance that has to hit them: a pause of a few microseconds would need
+more kills than a test has time for."""
 
 
 def apply(name: str) -> None:
@@ -40,6 +43,7 @@ def apply(name: str) -> None:
     if name == "early_ack":
         _acknowledge_at_arrival()
     else:
+        InTwoCommands.pause = PAUSE
         _break_drivers(name)
 
 
@@ -54,7 +58,7 @@ def _acknowledge_at_arrival() -> None:
     def acknowledge_and_start(self: Intake, taken: Any) -> None:
         if taken.arrival:
             taken.acknowledger.settle(taken.arrival, handled=True)
-        start(self, taken._replace(arrival=None))
+        asyncio.get_running_loop().call_later(_AFTER_ACK, start, self, taken._replace(arrival=None))
 
     Intake._start_handler = acknowledge_and_start  # type: ignore[method-assign]
 
@@ -104,9 +108,11 @@ class WithoutFencing(Broken):
 
 
 class InTwoCommands(Broken):
+    pause = 0.0
+
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
         stale = await self.driver.complete([lease for lease, _ in failures])
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(self.pause)
         current = [failure for lease, failure in failures if lease.job_id not in stale]
         await self.driver.failures.record(self.driver.connection, current)
         return stale

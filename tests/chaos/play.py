@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 import time
@@ -12,9 +13,15 @@ from pathlib import Path
 
 from tests.chaos.checker import Finding, Verdict, check
 from tests.chaos.ledger import read
+from tests.chaos.mutations import VARIABLE
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
 from tests.chaos.stores import ChaosServers
+
+_LITTLE_PATIENCE = 10.0
+"""Seconds without progress after which a run has failed that is to fail."""
+_LONG_ENOUGH = 40.0
+"""Seconds after which such a run has failed in any case: what is broken may go on for ever."""
 
 
 @dataclass
@@ -23,6 +30,7 @@ class Outcome:
     store: str
     seed: str
     asked: Size
+    """By the run, whatever the time that it had."""
     verdict: Verdict
     seconds: float
     directory: Path
@@ -39,8 +47,11 @@ class Outcome:
         return "\n".join([about, *self.notes, *map(str, self.findings[:20]), *where])
 
 
-async def play(run: Run, store: str, servers: ChaosServers, size: Size, *, seed: str, seconds: float) -> Outcome:
-    """`seconds` is for how long it may bring work and do harm; then all must come to its end.
+async def play(
+    run: Run, store: str, servers: ChaosServers, size: Size, *, seed: str, seconds: float, mutation: str | None = None
+) -> Outcome:
+    """`seconds` is for how long it may bring work and do harm; then all must come to its end. `mutation` is a promise
+    that the processes break (mutations.py): the run is to find that, and does not wait long for what never comes.
 
     Never raises for what the run shows: that is a finding.
     """
@@ -48,12 +59,15 @@ async def play(run: Run, store: str, servers: ChaosServers, size: Size, *, seed:
     begun = time.monotonic()
     async with servers.store(store) as opened:
         scene = Scene(directory, opened, servers.broker if run.broker else None, f"{seed} {run.name}", begun + seconds)
-        verdict = await _played(run, scene, size)
+        if mutation is not None:
+            scene.env[VARIABLE] = mutation
+            scene.patience = _LITTLE_PATIENCE
+        verdict = await _played(run, scene, size, limit=None if mutation is None else _LONG_ENOUGH)
     outcome = Outcome(
         run.name,
         store,
         seed,
-        size,
+        run.asked,
         verdict,
         time.monotonic() - begun,
         directory,
@@ -66,13 +80,15 @@ async def play(run: Run, store: str, servers: ChaosServers, size: Size, *, seed:
     return outcome
 
 
-async def _played(run: Run, scene: Scene, size: Size) -> Verdict:
+async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) -> Verdict:
     rows: set[str] | None = None
     async with scene.app:
         try:
-            await run.play(scene, size)
-            await scene.until_all_done()
+            async with asyncio.timeout(limit):
+                await run.play(scene, size)
+                await scene.until_all_done()
             await scene.fleet.retire_all()
+            await scene.finish()
             rows = set(await scene.given_up())
             left = await scene.left_over()
             if left:
@@ -82,4 +98,6 @@ async def _played(run: Run, scene: Scene, size: Size) -> Verdict:
         finally:
             scene.close()
     scene.found.extend(scene.fleet.findings())
-    return check(read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages)
+    return check(
+        read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages, answers_lost=scene.answers_lost
+    )

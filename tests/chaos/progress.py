@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import msgspec
 
-from tests.chaos.ledger import Entry
+from tests.chaos.ledger import Entry, What
 
 
 class Progress:
@@ -24,6 +25,8 @@ class Progress:
         """How many tries each process has begun."""
         self.handled: dict[int, int] = {}
         """How many messages each process has handled."""
+        self.last: dict[What, float] = defaultdict(float)
+        """When there was an entry of each kind last."""
 
     def look(self) -> None:
         for file in self._directory.glob("*.jsonl"):
@@ -43,6 +46,7 @@ class Progress:
 
     def _learn(self, entry: Entry) -> None:
         self.entries += 1
+        self.last[entry.what] = max(self.last[entry.what], entry.at)
         if entry.what == "accepted":
             self.accepted += 1
             if entry.id not in self._ended:

@@ -27,10 +27,11 @@ _HEAD = (
     "unexplained",
     "overlaps",
     "out of order",
+    "doubled",
     "other findings",
     "seconds",
 )
-_RULES = ("lost", "unexplained", "overlap", "disorder")
+_RULES = ("lost", "unexplained", "overlap", "disorder", "doubled")
 
 
 def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed: str) -> str:
@@ -43,7 +44,7 @@ def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed
             *(f"- {line}" for line in _machine()),
             "",
             "What a run does, its file in `tests/chaos/runs/` says; what is looked for, `tests/chaos/checker.py`.",
-            "A figure in bold was not reached: the time was over before.",
+            "A figure in bold is less than the run asks for: the time was over before.",
             "",
             *_table(outcomes),
             "",

@@ -2,10 +2,11 @@
 
     async def play(scene: Scene, size: Size) -> None:
         workers = [scene.fleet.start_worker() for _ in range(4)]
-        async for jobs in scene.rounds(size):       # until the size is reached, or the time is over
-            await scene.dispatch(jobs)              # that many orders of the mix; waits while too many are open
+        async for orders in scene.rounds(size):     # those to bring before each fault; ends when the time is over
+            await scene.dispatch(orders)            # waits while too many are open
+            victim = await scene.fleet.working()    # that has begun to work; `up()` waits for a given one
             await scene.moment(0.05)
-            scene.fleet.replace(scene.fleet.working())
+            scene.fleet.replace(victim)
 
     RUN = Run(play, asked=Size(jobs=50_000, faults=200), short=Size(jobs=300, faults=5), share=4)
 
@@ -39,9 +40,8 @@ class Size:
     """Seconds that one fault lasts, where it does."""
 
     def scaled(self, factor: float) -> Size:
-        """More or fewer of both; a fault lasts shorter, but not longer."""
         jobs, faults = max(1, round(self.jobs * factor)), max(1, round(self.faults * factor))
-        return Size(jobs, faults, self.lasting * min(1.0, factor))
+        return Size(jobs, faults, self.lasting * factor)
 
 
 Play: TypeAlias = "Callable[[Scene, Size], Awaitable[None]]"

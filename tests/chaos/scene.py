@@ -32,9 +32,13 @@ from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mqtt_wire import accepts
 
 PATIENCE = 90.0
-"""Seconds without any progress after which a run has failed."""
+"""Seconds without any progress after which a run has failed, unless it says otherwise."""
 LEASE = 3.0
 """Seconds; short, that a run need not wait long for a rescue, and long enough for a machine that is busy."""
+KEYED = ("redis",)
+"""Stores that know of ordering keys and of unique jobs."""
+UNIQUE_FOR = 3600.0
+"""Seconds; longer than any run."""
 MOST_OPEN = 1000
 """Orders that wait or run at the same time, so that harm comes to work of all kinds."""
 
@@ -56,11 +60,15 @@ class Scene:
         self.sent: set[str] = set()
         """Ids that may have arrived without being accepted."""
         self.outages: list[Span] = []
+        self.answers_lost: list[Span] = []
         self.mix = self.mix_of(ALL_KINDS)
         """What `rounds` and `dispatch` bring; a run may put another in its place."""
         self.env = self._environment(broker)
         """Of the processes of the fleet; a run may change it before it starts any."""
+        self.patience = PATIENCE
         self._broker = broker
+        self.hold = directory / "hold"
+        """As long as this file is there, orders of the kind "held" do not end."""
         entries = directory / "ledger"
         entries.mkdir()
         self.ledger = Ledger(entries)
@@ -78,8 +86,12 @@ class Scene:
     def entries(self) -> Path:
         return self.directory / "ledger"
 
-    def mix_of(self, kinds: dict[Kind, int], *, longest: float = 0.05, longest_delay: float = 1.0) -> Mix:
-        return Mix(self.random, kinds, longest=longest, longest_delay=longest_delay)
+    def mix_of(
+        self, kinds: dict[Kind, int], *, longest: float = 0.05, longest_delay: float = 1.0, once: float = 1 / 16
+    ) -> Mix:
+        if self.store.kind not in KEYED:
+            kinds, once = {kind: weight for kind, weight in kinds.items() if kind != "keyed"}, 0.0
+        return Mix(self.random, kinds, longest=longest, longest_delay=longest_delay, once=once)
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,12 +117,12 @@ class Scene:
     # ── bringing work ────────────────────────────────────────────────────────────────────────────────
 
     async def rounds(self, size: Size) -> AsyncIterator[list[Order]]:
-        """The orders to bring before each fault. Ends early when the time of the run is over."""
+        """The orders to bring before each fault. Ends early, but not before the first, when the run's time is over."""
         for number in shares(self.random, size.jobs, size.faults):
+            yield self.mix.take(number)
             await self.until_open(MOST_OPEN)
             if time.monotonic() > self.until:
                 return
-            yield self.mix.take(number)
 
     async def dispatch(self, orders: Sequence[Order]) -> None:
         """Dispatch them from here, in order. Where the store is away, some are only `sent`."""
@@ -119,8 +131,9 @@ class Scene:
             await self._dispatch(orders[begin : begin + MOST_OPEN])
 
     async def _dispatch(self, orders: Sequence[Order]) -> None:
-        at_once = [order for order in orders if not order.delay]
-        await asyncio.gather(self._bulk(at_once), *(self._later(order) for order in orders if order.delay))
+        in_order = [order for order in orders if not order.delay and not order.once]
+        singly = [order for order in orders if order.delay or order.once]
+        await asyncio.gather(self._bulk(in_order), *map(self._push, singly))
 
     async def _bulk(self, orders: Sequence[Order]) -> None:
         jobs = [job_of(order) for order in orders]
@@ -129,18 +142,15 @@ class Scene:
             await self.app.queues.bulk(jobs)
         for order, job in zip(orders, jobs, strict=True):
             if hasattr(job, "job_id"):
-                self.accepted(order)
+                self.ledger.accept(order)
 
-    async def _later(self, order: Order) -> None:
+    async def _push(self, order: Order) -> None:
         self.sent.add(order.id)
-        try:
-            await self.app.queues.later(order.delay, job_of(order))
-        except QueueUnavailableError:
-            return
-        self.accepted(order)
-
-    def accepted(self, order: Order) -> None:
-        self.ledger.write("accepted", order.id, fails=order.fails)
+        unique: dict[str, Any] = {"unique_for": UNIQUE_FOR, "unique_by": order.id} if order.once else {}
+        for _ in range(2 if order.once else 1):
+            with suppress(QueueUnavailableError):
+                await self.app.queues.push(job_of(order), delay=order.delay, **unique)
+                self.ledger.accept(order)
 
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[Publisher]:
@@ -183,9 +193,9 @@ class Scene:
                 return
             if self.progress.entries != seen:
                 seen, at = self.progress.entries, time.monotonic()
-            if time.monotonic() > at + PATIENCE:
+            if time.monotonic() > at + self.patience:
                 left = list(self.progress.open)[:10]
-                raise StalledError(f"nothing moved for {PATIENCE:g} s while waiting for {what}; open: {left}")
+                raise StalledError(f"nothing moved for {self.patience:g} s while waiting for {what}; open: {left}")
             await asyncio.sleep(0.01)
 
     async def until_started(self, members: Sequence[Member], tries: int) -> None:
@@ -197,6 +207,10 @@ class Scene:
         await self._until(is_so, f"{tries} tries in {', '.join(map(str, members))}")
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────────
+
+    async def finish(self) -> None:
+        """Have done what processes left half done when they ended: failures that are not in failed_jobs yet."""
+        await self.app.queues.driver().rescue(QUEUES)
 
     async def left_over(self) -> int:
         """How many jobs the store holds."""
@@ -220,6 +234,7 @@ class Scene:
             "APP_PACKAGE": "tests.chaos.app",
             "PYTHONPATH": str(ROOT),
             "LEDGER": str(self.directory / "ledger"),
+            "HOLD": str(self.directory / "hold"),
             "LOG_LEVEL": "WARNING",
             "MQTT_CLIENT_ID": f"chaos-{self.directory.name}",
             "MQTT_RECONNECT_MIN": "0.1",

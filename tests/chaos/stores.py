@@ -6,6 +6,7 @@ its own.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -58,6 +59,8 @@ class ChaosServers:
         self._stack = ExitStack()
         self._servers: dict[str, ServerProcess] = {}
         self._databases: dict[str, Databases] = {}
+        self._migrating = asyncio.Lock()
+        """Alembic knows of one migration in a process."""
 
     @property
     def broker(self) -> MosquittoProcess:
@@ -69,7 +72,8 @@ class ChaosServers:
     async def store(self, kind: str) -> AsyncIterator[Store]:
         """A store of its own, migrated and empty."""
         databases = self._database("sqlite" if kind == "redis" else kind)
-        url = await databases.create_migrated()
+        async with self._migrating:
+            url = await databases.create_migrated()
         settings = {"QUEUE_CONNECTION": "database", "DATABASE_URL": url}
         if kind == "redis":
             prefix = f"chaos{uuid.uuid4().hex[:12]}:"

@@ -108,6 +108,12 @@ def test_jobs_of_a_key_one_after_the_other_are_in_order() -> None:
     assert rules(tale.verdict()) == []
 
 
+def test_a_message_that_was_sent_twice_may_be_handled_twice_and_become_one_job() -> None:
+    tale = Tale().tell("accepted", "a", once=True).tell("handled", "a", process=7)
+    tale.tell("accepted", "a", once=True).tell("handled", "a", process=7)
+    assert rules(tale.ran("a").verdict()) == []
+
+
 def test_one_that_was_sent_and_never_acknowledged_may_arrive() -> None:
     assert rules(Tale().ran("a").verdict(sent={"a"})) == []
 
@@ -144,6 +150,13 @@ def test_a_row_tells_that_a_job_was_given_up_where_its_worker_was_killed_before_
     verdict = tale.verdict(rows={"a"})
     assert rules(verdict) == []
     assert verdict.given_up == 1
+
+
+def test_a_job_that_was_done_before_its_push_was_told_again_runs_anew() -> None:
+    tale = Tale().tell("handled", "a").ran("a").tell("handled", "a").ran("a", process=2).accepted("a")
+    verdict = tale.verdict(answers_lost=[(0.0, 10.0)])
+    assert rules(verdict) == []
+    assert verdict.done_again == 1
 
 
 # ── promises broken ──────────────────────────────────────────────────────────────────────────────────────
@@ -214,6 +227,11 @@ def test_two_jobs_for_a_message_that_was_handled_once_are_not_explained() -> Non
     assert rules(tale.verdict()) == ["unexplained"]
 
 
+def test_two_jobs_for_what_is_to_become_one_are_told() -> None:
+    tale = Tale().tell("accepted", "a", once=True).tell("accepted", "a", once=True)
+    assert rules(tale.ran("a", job="x").ran("a", job="y", process=2).verdict()) == ["doubled"]
+
+
 def test_what_nobody_sent_is_invented() -> None:
     assert rules(Tale().ran("a").verdict(sent={"b"})) == ["invented"]
 
@@ -260,6 +278,16 @@ def test_a_job_begun_while_an_earlier_one_of_its_key_waits_for_its_retry_is_out_
     tale = Tale().accepted("a", key="k").accepted("b", key="k")
     tale.ran("a", ends="raised").ran("b").ran("a", attempt=2)
     assert rules(tale.verdict()) == ["disorder"]
+
+
+def test_a_lost_answer_explains_no_second_try_of_the_same_push() -> None:
+    tale = Tale().accepted("a").ran("a").ran("a", process=2, attempt=2)
+    assert rules(tale.verdict(answers_lost=[(0.0, 10.0)])) == ["unexplained"]
+
+
+def test_a_lost_answer_explains_no_second_job_of_a_message() -> None:
+    tale = Tale().accepted("a").tell("handled", "a").ran("a", job="one").tell("handled", "a").ran("a", job="other")
+    assert rules(tale.verdict(answers_lost=[(0.0, 10.0)])) == ["unexplained"]
 
 
 # ── the files ────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,8 +20,14 @@ from tests.servers.redis import delete_keys
 
 
 @pytest.fixture(params=[last_available(redis_kinds()), *sql_kinds()])
-async def store(request: pytest.FixtureRequest, servers: Servers, unique: str) -> AsyncIterator[Store]:
-    server = servers.get(request.param)
+def store_kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+async def store(store_kind: str, servers: Servers, unique: str) -> AsyncIterator[Store]:
+    server = servers.get(store_kind)
     databases = server if isinstance(server, Databases) else SqliteDatabases()
     url = await databases.create_migrated()
     if isinstance(server, Databases):
@@ -83,6 +89,7 @@ async def test_a_router_may_be_cut_off_before_each_step_from_connect_to_puback(
     assert any("PUBACK" in step for step in dooms[-1].steps)
 
 
+@pytest.mark.parametrize("store_kind", ["sqlite"])
 async def test_an_acknowledgement_before_the_dispatch_is_noticed(store: Store, broker: Broker, tmp_path: Path) -> None:
     site = Site(tmp_path, CHAOS_MUTATION="early_ack", **store.settings, **broker.settings)
     with pytest.raises(AssertionError, match="is lost"):

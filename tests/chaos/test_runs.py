@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.chaos.play import play
-from tests.chaos.run import Run, all_runs
+from tests.chaos.run import Run, Size, all_runs
 from tests.chaos.stores import ChaosServers, missing
 
 SECONDS = 30.0
@@ -40,3 +41,23 @@ async def test_all_promises_are_kept(run: Run, store: str, chaos_servers: ChaosS
     outcome = await play(run, store, chaos_servers, run.short, seed=seed, seconds=SECONDS)
     assert not outcome.findings, str(outcome)
     assert outcome.faults.total() > 0, str(outcome)
+
+
+BROKEN_PROMISES = [
+    ("workers_killed", Size(jobs=600, faults=15), "postgresql", "two_commands", "lost"),
+    ("router_killed", Size(jobs=3000, faults=8), "redis", "early_ack", "lost"),
+    ("machine_suspended", Size(jobs=20, faults=2, lasting=6.0), "redis", "no_fencing", "overlap"),
+]
+"""A run on a store, a promise that its processes break, and what the checker is to find. test_crash_points has them on
+every store, and tries that are counted late."""
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("name", "size", "store", "mutation", "rule"), BROKEN_PROMISES)
+async def test_a_broken_promise_is_found(
+    name: str, size: Size, store: str, mutation: str, rule: str, chaos_servers: ChaosServers
+) -> None:
+    run = all_runs()[name]
+    outcome = await play(run, store, chaos_servers, size, seed="1", seconds=SECONDS, mutation=mutation)
+    assert rule in {finding.rule for finding in outcome.findings}, str(outcome)
+    shutil.rmtree(outcome.directory)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from redis.asyncio import Redis
 
 from core.database.engine import Database
+from core.database.tables import metadata
 from core.observability.events import Events
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
@@ -24,8 +24,8 @@ from core.queue.drivers.redis import RedisDriver
 from tests.contract.cost import redis_commands, sql_statements
 from tests.contract.passing_time import MovableClock, let_pass_in_database, let_pass_in_redis
 from tests.servers.databases import Databases, query
-from tests.servers.kinds import RedisServer, Servers, redis_kinds, sql_kinds
-from tests.servers.redis import delete_keys
+from tests.servers.kinds import RedisServer, Servers, redis_cluster_kinds, redis_kinds, sql_kinds
+from tests.servers.redis import client_of, delete_keys
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class EmptyDatabases:
         if server not in self._urls:
             self._urls[server] = await server.create_migrated()
         url = self._urls[server]
-        await query(url, "DELETE FROM jobs", "DELETE FROM failed_jobs")
+        await query(url, *(f"DELETE FROM {table}" for table in metadata.tables))
         return url
 
     async def drop(self) -> None:
@@ -65,7 +65,17 @@ def empty_databases(servers: Servers) -> Iterator[EmptyDatabases]:
     asyncio.run(databases.drop())
 
 
-@pytest.fixture(params=["memory", *redis_kinds(), *sql_kinds()])
+ON_CLUSTER = {"test_push", "test_fetch", "test_outcomes", "test_failed_jobs", "test_wake_up", "test_life"}
+"""Enough of them to run every script and every command there; what these do is the same on a single server."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        cluster = redis_cluster_kinds() if metafunc.module.__name__.rpartition(".")[2] in ON_CLUSTER else []
+        metafunc.parametrize("place", ["memory", *redis_kinds(), *cluster, *sql_kinds()], indirect=True)
+
+
+@pytest.fixture
 async def place(
     request: pytest.FixtureRequest, servers: Servers, empty_databases: EmptyDatabases, unique: str
 ) -> AsyncIterator[Place]:
@@ -96,11 +106,12 @@ async def _place(kind: str, servers: Servers, databases: EmptyDatabases, prefix:
         yield Place(lambda: driver, None, clock.let_pass)
         return
     match servers.get(kind):
-        case RedisServer(url=url):
+        case RedisServer(kind=server_kind, url=url):
             failures = MemoryFailureStore()
+            cost = None if server_kind in redis_cluster_kinds() else redis_commands  # of one server's monitor
             yield Place(
-                lambda: RedisDriver(Redis.from_url(url), failures, prefix=prefix),
-                redis_commands,
+                lambda: RedisDriver(client_of(url), failures, prefix=prefix),
+                cost,
                 partial(let_pass_in_redis, url, prefix),
             )
             await delete_keys(url, prefix)

@@ -6,12 +6,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from redis.asyncio import Redis
 from sqlalchemy import URL, Column, make_url
 
 from core.database.columns import UtcDateTime
 from core.database.tables import metadata
 from tests.servers.databases import query
+from tests.servers.redis import client_of
 
 
 class MovableClock:
@@ -60,7 +60,7 @@ def _earlier(url: URL, column: Column[datetime], seconds: int) -> str:
 async def let_pass_in_redis(url: str, prefix: str, seconds: int) -> None:
     """Nobody else may be at work: this is no transaction."""
     redis: Any
-    async with Redis.from_url(url, decode_responses=True) as redis:
+    async with client_of(url, decode_responses=True) as redis:
         async for key in redis.scan_iter(match=f"{prefix}*", count=1000):
             await _move(redis, key, key.rpartition(":")[2], seconds * 1000)
 

@@ -21,6 +21,7 @@ from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from core.queue.failures import DatabaseFailureStore
 from core.queue.state import FailedJob, Failure, NewJob, Retry
+from tests.chaos.proxy import Proxy
 from tests.contract.cost import redis_commands
 from tests.contract.jobs import (
     LONG,
@@ -43,7 +44,6 @@ from tests.contract.jobs import (
     states,
     states_after,
 )
-from tests.contract.relay import relay_to
 from tests.servers.redis import ValkeyProcess
 
 Confirm = Callable[[], Awaitable[None]] | None
@@ -486,15 +486,17 @@ async def test_a_wake_up_whose_connection_breaks_without_a_word_listens_again(
     monkeypatch.setattr("core.queue.drivers.wake_up.redis.CHECK", 0.2)
     monkeypatch.setattr("core.queue.drivers.wake_up.redis.ANSWER", 0.5)
     options = client.connection_pool.connection_kwargs
-    async with relay_to(options["host"], options["port"]) as relay, Redis(host="127.0.0.1", port=relay.port) as far:
+    with Proxy(options["host"], options["port"]) as proxy:
+        far = Redis(host=proxy.host, port=proxy.port)
         wake_up = _driver(far, redis_prefix).wake_up([QUEUE])
         assert await wake_up.wait(LONG)  # it tells of its own beginning
         assert not await wake_up.wait(0.6)  # not of the answers to its pings
-        relay.swallow()
+        proxy.forget()
         assert await wake_up.wait(10)
         await _driver(client, redis_prefix).push([new_job()])
         assert await wake_up.wait(10)
         await wake_up.close()
+        await far.aclose()
 
 
 STATES: dict[str, dict[str, int]] = {

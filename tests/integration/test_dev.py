@@ -21,12 +21,11 @@ import pytest
 from core.dev.fleet import Fleet
 from core.mqtt.embedded_broker import EmbeddedBroker
 from core.mqtt.options import MqttOptions
-from tests.project import make_project
+from tests.project import clean_environment, make_project
 from tests.servers.guardian import guardian
 
 PROMPT = 45.0
 """Seconds within which anything a test waits for must come, on a machine busy with other tests."""
-SETTINGS = ("APP_", "MQTT_", "QUEUE_", "DATABASE_", "REDIS_", "LOG_", "MAIL_")
 
 MINI_ROUTER = """
 from core.router import Router
@@ -51,11 +50,6 @@ class Note(Job):
     async def handle(self) -> None:
         Path("notes.txt").open("a").write(self.text)
 """
-
-
-def environment() -> dict[str, str]:
-    """Ours, without any setting of RouteMQ's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
 
 
 ENDLESS_JOB = """
@@ -115,7 +109,7 @@ class DevProcess:
     def __init__(self, folder: Path, *arguments: str, cwd: Path | None = None, **settings: str) -> None:
         self.folder = folder
         self.main = make_project(folder)
-        self.environment = environment() | settings
+        self.environment = clean_environment() | settings
         self.errors = folder / "stderr.txt"
         with self.errors.open("w") as errors:
             self.popen = subprocess.Popen(
@@ -271,7 +265,7 @@ def test_while_it_waits_for_a_database_it_says_so_and_can_be_stopped(tmp_path: P
         subprocess.Popen(
             [sys.executable, make_project(tmp_path), "--dev", "--configured-stores"],
             cwd=tmp_path,
-            env=environment() | settings,
+            env=clean_environment() | settings,
             stderr=subprocess.PIPE,
             text=True,
         ) as dev,
@@ -330,7 +324,7 @@ def test_in_a_terminal_it_shows_a_live_view_and_ctrl_c_ends_it(tmp_path: Path) -
     dev = subprocess.Popen(
         [sys.executable, make_project(tmp_path), "--dev"],
         cwd=tmp_path,
-        env={**environment(), "TERM": "xterm", "COLUMNS": "130", "LINES": "45"},
+        env={**clean_environment(), "TERM": "xterm", "COLUMNS": "130", "LINES": "45"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

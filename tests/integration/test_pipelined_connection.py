@@ -14,11 +14,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from config.redis import RedisSettings
+from core.queue.drivers.cluster_connection import connection_to
 from core.queue.drivers.pipelined_connection import PipelinedConnection
-from core.redis_client import new_redis
-from tests.contract.relay import relay_to
-from tests.servers.redis import ValkeyProcess
+from tests.chaos.proxy import Proxy
+from tests.servers.redis import ValkeyProcess, client_of
 
 LONG, SHORT = 30.0, 2.0
 
@@ -26,7 +25,7 @@ LONG, SHORT = 30.0, 2.0
 @asynccontextmanager
 async def connected_to(url: str, timeout: float = LONG) -> AsyncIterator[PipelinedConnection]:
     async with Redis.from_url(url) as client:
-        connection = PipelinedConnection(client, timeout)
+        connection = PipelinedConnection(client.connection_pool, timeout)
         try:
             yield connection
         finally:
@@ -117,12 +116,13 @@ async def test_a_connection_that_was_lost_while_the_loop_stood_still_is_not_used
 
 
 async def test_a_pooled_connection_that_the_server_has_closed_is_not_used(redis_url: str) -> None:
-    async with new_redis(RedisSettings.model_validate({"url": redis_url})) as client:
+    client = client_of(redis_url)
+    async with client:
         own_id = await client.client_id()
         with BlockingRedis.from_url(redis_url) as blocking:
             blocking.client_kill_filter(_id=str(own_id))
         await asyncio.sleep(0.01)  # the loop sees that it is closed; the pool has not looked
-        connection = PipelinedConnection(client, LONG)
+        connection = connection_to(client, LONG)
         assert await connection.ask("CLIENT", "ID") != own_id
         await connection.close()
 
@@ -148,12 +148,13 @@ async def test_a_server_that_came_back_is_found_again(restartable_redis: ValkeyP
 
 async def test_a_server_that_says_nothing_is_given_up_and_left(redis_url: str) -> None:
     host, port = redis_url.removeprefix("redis://").split("/")[0].split(":")
-    async with relay_to(host, int(port)) as relay, connected_to(_url(relay.port), SHORT) as connection:
-        assert await connection.ask("PING") == b"PONG"
-        relay.swallow()
-        silent = await asyncio.gather(*(connection.ask("PING") for _ in range(3)), return_exceptions=True)
-        assert [type(each) for each in silent] == [RedisTimeoutError] * 3
-        assert await connection.ask("PING") == b"PONG"
+    with Proxy(host, int(port)) as proxy:
+        async with connected_to(_url(proxy.port), SHORT) as connection:
+            assert await connection.ask("PING") == b"PONG"
+            proxy.forget()
+            silent = await asyncio.gather(*(connection.ask("PING") for _ in range(3)), return_exceptions=True)
+            assert [type(each) for each in silent] == [RedisTimeoutError] * 3
+            assert await connection.ask("PING") == b"PONG"
 
 
 async def test_a_server_that_does_not_greet_is_given_up_by_all_who_wait_for_it_at_once() -> None:

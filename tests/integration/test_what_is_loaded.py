@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import pytest
 
 from core.database.engine import Database
 from core.database.migrations import upgrade
+from tests.project import clean_environment, make_project
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
@@ -52,6 +52,7 @@ asyncio.run(main())
 @pytest.fixture
 async def settings(tmp_path: Path, redis_url: str, redis_prefix: str) -> Mapping[str, str]:
     """Of an app that has its queues on Redis, and one (empty) job."""
+    make_project(tmp_path)  # the checkout may have a .env
     package = tmp_path / "small_app"
     (package / "jobs").mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -65,17 +66,17 @@ async def settings(tmp_path: Path, redis_url: str, redis_prefix: str) -> Mapping
         "REDIS_URL": redis_url,
         "REDIS_PREFIX": redis_prefix,
         "DATABASE_URL": url,
-        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+        "PYTHONPATH": str(tmp_path),
     }
 
 
 def heavy(code: str, *words: str, **settings: str) -> set[str]:
     """The heavy libraries that a program has loaded at its end."""
     # Without what has coverage measured in it, which loads libraries of its own.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    inherited = {name: value for name, value in clean_environment().items() if not name.startswith("COVERAGE")}
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
-        cwd=ROOT,
+        cwd=settings.get("PYTHONPATH", ROOT),  # where `python -c` looks first
         env={**inherited, **settings},
         capture_output=True,
         text=True,

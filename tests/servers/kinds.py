@@ -22,6 +22,7 @@ from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
 from tests.servers.redis import RedisProcess, ValkeyProcess
+from tests.servers.redis_cluster import RedisCluster
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ def redis_kinds() -> list[Any]:
     return ["valkey", _if_found("redis-server", RedisProcess.program, "TEST_REDIS_URL")]
 
 
+def redis_cluster_kinds() -> list[Any]:
+    return [] if "TEST_REDIS_URL" in os.environ else ["valkey-cluster"]
+
+
 def postgres_kind() -> str:
     return "named-postgres" if "TEST_POSTGRES_URL" in os.environ else "postgres"
 
@@ -111,6 +116,12 @@ def _start_redis(kind: str, process: type[RedisProcess]) -> Callable[[Servers], 
         return RedisServer(kind, server.start().url)
 
     return start
+
+
+def _start_redis_cluster(servers: Servers) -> RedisServer:
+    cluster = RedisCluster()
+    servers.keep(cluster)
+    return RedisServer("valkey-cluster", cluster.start().url)
 
 
 def _named_redis(servers: Servers) -> RedisServer:
@@ -166,6 +177,7 @@ def _named_broker(servers: Servers) -> BrokerServer:
 _START: dict[str, Callable[[Servers], Any]] = {
     "valkey": _start_redis("valkey", ValkeyProcess),
     "redis-server": _start_redis("redis-server", RedisProcess),
+    "valkey-cluster": _start_redis_cluster,
     "named-redis": _named_redis,
     "sqlite": _sqlite,
     "postgres": _start_databases(PostgresProcess, PostgresDatabases),

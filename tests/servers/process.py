@@ -115,14 +115,14 @@ class ServerProcess(ABC):
             family = self._family()
             _each(family, psutil.Process.kill)
             self._process.wait()
-            _until(lambda: not any(is_alive(member) for member in family))
+            wait_until(lambda: not any(is_alive(member) for member in family))
         self._forget()
 
     def freeze(self) -> None:
         """It still holds its connections, and answers nothing."""
         family = self._family()
         _each(family, psutil.Process.suspend)
-        _until(lambda: all(_has_stopped(member) for member in family))
+        wait_until(lambda: all(_has_stopped(member) for member in family))
 
     def thaw(self) -> None:
         _each(self._family(), psutil.Process.resume)
@@ -203,8 +203,8 @@ def _has_stopped(member: psutil.Process) -> bool:
         return True
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + STOPPED_WITHIN
+def wait_until(condition: Callable[[], bool], within: float = STOPPED_WITHIN) -> None:
+    deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, f"waited {STOPPED_WITHIN} s in vain"
+        assert time.monotonic() < deadline, f"waited {within} s in vain"
         time.sleep(0.005)

@@ -150,4 +150,5 @@ async def test_a_message_that_failed_goes_where_jobs_go_that_name_no_queue(tmp_p
     async with Application(settings) as app:
         await app.message_handler().handle(IncomingMessage("no/route", b""))
         (row,) = await app.queues.driver().failures.rows()
+        assert await app.failures.rows() == [row]
     assert row.queue == default

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report, stage
+from benchmarks import machine
 from benchmarks.__main__ import ROWS, _quick
 from benchmarks.bars import BARS
 from benchmarks.chart import LEGEND, chart
+from benchmarks.command_line import parse
+from benchmarks.environments import HERE
 from benchmarks.inside.tally import Tally
-from benchmarks.report import Report
+from benchmarks.report import NOTES, Report
 from benchmarks.row import Figures, Medians, Result, Results
 from benchmarks.rows.growth import GROWTH, IDLE_MB
 from benchmarks.rows.pickup import P50, P99
+from benchmarks.stage import resident
 
 UNITS = {"pickup": [P50, P99], "memory-worker": [IDLE_MB, GROWTH]}
 
@@ -33,8 +37,9 @@ def results() -> Results:
     return {row.name: [Result(each.label, each.contender, [figures(row.name)]) for each in row.entries] for row in ROWS}
 
 
-def written(results: Results) -> Report:
-    return Report([row for row in ROWS if row.name in results], results, {"processor": "fast"}, 3, False, [0.5])
+def written(results: Results, notes: Path | None = None) -> Report:
+    rows = [row for row in ROWS if row.name in results]
+    return Report(rows, results, {"processor": "fast, 2 cores"}, 3, False, [0.5], notes)
 
 
 def test_every_bar_has_a_value_once_all_rows_are_measured(results: Results) -> None:
@@ -67,58 +72,96 @@ def test_the_report_tells_bars_rows_commands_and_machine(results: Results) -> No
     assert "| one by one on Redis | ≥ 1 x the best peer |  | 1 x | met | `scripts/bench --only dispatch-one-r" in text
     assert "| Redis, no-op jobs | ≥ 10 x the best peer | 15 x | 1 x | **missed** |" in text
     assert all(f"## {row.title}" in text for row in ROWS)
-    assert "| processor | fast |" in text
+    assert "| processor | fast, 2 cores |" in text
 
 
-@pytest.fixture
-def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for notes, empty."""
-    monkeypatch.setattr(report, "NOTES", tmp_path)
-    return tmp_path
-
-
-def test_what_a_run_cannot_tell_stands_under_its_row(results: Results, notes: Path) -> None:
-    (notes / "worker-redis.md").write_text("Half of the time is Redis'.\n")
-    text = written(results).markdown()
+def test_what_a_run_cannot_tell_stands_under_its_row(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "worker-redis.md").write_text("Half of the time is Redis'.\n")
+    text = written(results, tmp_path).markdown()
     section = text.partition("## Worker, no-op jobs, one process: Redis\n")[2].partition("\n## ")[0]
     assert section.endswith("\n\nHalf of the time is Redis'.\n")
 
 
-def test_a_missed_bar_without_a_note_is_named(results: Results, notes: Path) -> None:
-    (notes / "worker-redis.md").write_text("Half of the time is Redis'.")
-    text = written({name: results[name] for name in ("worker-redis", "worker-sqlite", "dispatch-one-redis")}).markdown()
+def test_notes_are_about_the_results_that_they_lie_beside(results: Results) -> None:
+    assert any(HERE.joinpath(NOTES).glob("processes.md"))
+    text = written(results).markdown()
+    assert "rounds of 1.56" not in text
+    assert "says why" not in text
+
+
+def test_a_missed_bar_without_a_note_is_named(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "worker-redis.md").write_text("Half of the time is Redis'.")
+    some = {name: results[name] for name in ("worker-redis", "worker-sqlite", "dispatch-one-redis")}
+    text = written(some, tmp_path).markdown()
     assert "\n\nMissed, and no note yet: worker-sqlite.\n\n" in text
     assert "says why" not in text
 
 
-def test_where_each_missed_bar_has_a_note_the_report_says_so(results: Results, notes: Path) -> None:
-    (notes / "worker-redis.md").write_text("Half of the time is Redis'.")
-    text = written({"worker-redis": results["worker-redis"]}).markdown()
+def test_where_each_missed_bar_has_a_note_the_report_says_so(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "worker-redis.md").write_text("Half of the time is Redis'.")
+    text = written({"worker-redis": results["worker-redis"]}, tmp_path).markdown()
     assert "Where a bar is missed, a note under its row says why.\n" in text
     assert "no note yet" not in text
 
 
-@pytest.mark.usefixtures("notes")
-def test_where_no_bar_is_missed_the_report_speaks_of_no_note(results: Results) -> None:
-    text = written({"dispatch-one-redis": results["dispatch-one-redis"]}).markdown()
+def test_where_no_bar_is_missed_the_report_speaks_of_no_note(results: Results, tmp_path: Path) -> None:
+    text = written({"dispatch-one-redis": results["dispatch-one-redis"]}, tmp_path).markdown()
     assert "| met |" in text
     assert "says why" not in text
     assert "no note yet" not in text
 
 
-def strays() -> set[str]:
+def test_a_machine_that_was_busy_is_told_of_at_the_top(results: Results) -> None:
+    calm = written(results)
+    busy = replace(calm, loads=[3.5, 0.1])
+    warning = "The machine was busy before the run began: a load average of 3.50 on 2 cores."
+    assert warning in busy.markdown().partition("## The bars")[0]
+    assert "busy" not in calm.markdown()
+    assert machine.loaded(2.0, 2) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--rounds", "0"], "'0' is no whole number from 1"),
+        (["--rounds", "few"], "'few' is no whole number from 1"),
+        (["--only", "["], "'[' is no regular expression"),
+        (["--only", "worker-oracle"], "no such row. There are: worker-redis, "),
+        (["--python", "nosuch"], "'nosuch' is no Python >= 3.11"),
+        (["--report", "/nowhere"], "there is no results.json in '/nowhere'"),
+        (["--output", "/dev/null/x"], "'/dev/null/x' cannot be written to: Not a directory"),
+        (["--output", "/proc"], "'/proc' cannot be written to: "),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(ROWS, arguments)
+    assert told in capsys.readouterr().err
+
+
+def test_the_help_tells_the_rows_and_where_results_go(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parse(ROWS, ["--help"])
+    told = capsys.readouterr().out
+    assert all(row.name in told for row in ROWS)
+    assert "replaces benchmarks/RESULTS.md" in told
+
+
+def strays(notes: Path) -> set[str]:
     """The notes that stand under no row."""
-    return {file.name for file in report.NOTES.glob("*")} - {f"{row.name}.md" for row in ROWS}
+    return {file.name for file in notes.glob("*")} - {f"{row.name}.md" for row in ROWS}
 
 
 def test_every_note_belongs_to_a_row() -> None:
-    assert strays() == set()
+    assert strays(HERE / NOTES) == set()
 
 
-def test_a_note_that_belongs_to_no_row_is_found(notes: Path) -> None:
+def test_a_note_that_belongs_to_no_row_is_found(tmp_path: Path) -> None:
     for name in ("worker-redis.md", "worker-reddis.md", "worker-redis.txt"):
-        (notes / name).touch()
-    assert strays() == {"worker-reddis.md", "worker-redis.txt"}
+        (tmp_path / name).touch()
+    assert strays(tmp_path) == {"worker-reddis.md", "worker-redis.txt"}
 
 
 def test_a_run_that_failed_is_told_beside_those_that_count(results: Results) -> None:
@@ -170,4 +213,4 @@ def test_the_tally_is_no_part_of_a_process_memory(tmp_path: Path, monkeypatch: p
         "Rss:                1024 kB",
     ]
     monkeypatch.setattr(Path, "read_text", lambda _: "\n".join(smaps))
-    assert stage.resident(1) == 3
+    assert resident(1) == 3

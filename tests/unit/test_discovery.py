@@ -108,6 +108,7 @@ def test_classes_are_those_defined_in_the_room(package: Package) -> None:
         ("\n\nvalue = (", 3, "SyntaxError"),
         ("def load():\n    import json\n    json.loads('{')\nload()", 3, "JSONDecodeError"),
         ("1 / 0", 1, "ZeroDivisionError"),
+        ("from core.job import Job\n\nclass A(Job):\n    execution = 'thread'", 3, "'auto' and 'process'. "),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_named_with_its_line(

@@ -274,6 +274,8 @@ def defined(**words: Any) -> type[Job]:
         ({"version": 2, "upgrade": staticmethod(async_upgrade)}, "make it a @classmethod or @staticmethod, not async"),
         ({"__annotations__": {"version": "str"}}, "'version' cannot be a field: it is a word of RouteMQ's."),
         ({"__annotations__": {"ordering_key": "str"}}, "'ordering_key' cannot be a field"),
+        ({"__annotations__": {"attempts": "int"}, "attempts": 3}, "'attempts' cannot be a field"),
+        ({"__annotations__": {"job_id": "str"}}, "'job_id' cannot be a field"),
         ({"ordering_key": ""}, "ordering_key='' is not usable; name an attribute, or define it as a method"),
         ({"ordering_key": "a.b"}, "ordering_key='a.b' is not usable"),
         ({"ordering_key": 7}, "ordering_key=7 is not usable"),

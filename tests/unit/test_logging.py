@@ -70,6 +70,7 @@ def test_every_event_that_an_operator_wants_has_a_line(kind: type[Event], capsys
         (events.BrokerLost("here:1883", "me", "refused", 1.25), "WARNING", "here:1883: refused; trying again in 1.2 s"),
         (events.SubscriptionRefused("a/#", "not authorized"), "ERROR", "'a/#': not authorized. Allow it"),
         (events.MessageFailed("a/b", 3, ValueError("no")), "ERROR", "python main.py --queue-failed"),
+        (events.MessageFailed("a/b", 1, ValueError("no")), "ERROR", "gave up the message on a/b after 1 try: "),
         (JobFailed(*JOB, 0.1, ValueError("no")), "ERROR", "SendEmail 0190-id on 'emails' (try 2): ValueError('no')"),
         (JobFailed("0190-id", "", "emails", 1, 0.1, ValueError()), "ERROR", "a job of unknown class 0190-id"),
         (events.JobRetried(*JOB, 0.1, ValueError("no"), 60.0), "WARNING", "ValueError('no'); again in 60 s"),

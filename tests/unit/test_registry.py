@@ -104,7 +104,67 @@ class Letter(Notice):
 
 
 def test_a_class_without_handle_is_refused_unless_it_is_the_base_of_others() -> None:
-    JobRegistry([Notice, Letter]).require_handlers()
+    JobRegistry([Notice, Letter]).require_runnable()
     with pytest.raises(SettingError) as caught:
-        JobRegistry([Letter, Ping]).require_handlers()
+        JobRegistry([Letter, Ping]).require_runnable()
     assert str(caught.value) == f"{__name__}.Ping has no handle(): define it, as `async def` or `def`."
+
+
+async def _fits(self: Job, *rest: Any, given: int = 1, **more: Any) -> None: ...
+
+
+async def _wants(self: Job, to: str) -> None: ...
+
+
+def _static(to: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("attributes", "problem"),
+    [
+        ({"handle": _wants}, "has a handle() that wants 'to'"),
+        ({"handle": staticmethod(_static)}, "has a handle() that wants 'to'"),
+        ({"handle": _fits, "timeout": 5, "soft_timeout": 5}, "has soft_timeout=5, which comes no earlier than"),
+        ({"handle": _fits, "timeout": 5, "soft_timeout": 60}, "has soft_timeout=60, which comes no earlier than"),
+    ],
+)
+def test_a_class_that_no_worker_can_run_is_refused(attributes: dict[str, Any], problem: str) -> None:
+    odd = type("Odd", (Job,), attributes)
+    with pytest.raises(SettingError) as caught:
+        JobRegistry([odd]).require_runnable()
+    assert str(caught.value).startswith(f"{job_name(odd)} {problem}")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"timeout": 5, "soft_timeout": 4},
+        {"timeout": 0, "soft_timeout": 4},
+        {"timeout": 5, "soft_timeout": 0},
+        {"soft_timeout": 600},
+        {"soft_timeout": property(lambda self: 600), "timeout": 5},
+    ],
+)
+def test_a_class_that_a_worker_can_run_is_left_alone(
+    attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    JobRegistry([type("Usual", (Job,), {"handle": _fits, **attributes})]).require_runnable()
+    assert caplog.messages == []
+
+
+def test_an_attribute_that_is_called_almost_like_an_option_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    class Hurried(Letter):
+        max_retries = 5
+        time_out = 3
+        address = "no option"
+        retry_afters: int = 1  # a field
+
+        def timeouts(self) -> None: ...
+
+    JobRegistry([Hurried]).require_runnable()
+    name = job_name(Hurried)
+    assert caplog.messages == [
+        f"{name}.max_retries is no option and changes nothing; is it max_tries?",
+        f"{name}.time_out is no option and changes nothing; is it timeout?",
+    ]

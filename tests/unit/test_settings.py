@@ -52,6 +52,11 @@ def test_without_any_setting_there_are_defaults() -> None:
     assert settings.queue.max_payload == 1024 * 1024
 
 
+def test_the_level_of_logs_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    assert load_settings().logging.level == "DEBUG"
+
+
 def test_the_environment_wins_over_the_file_and_overrides_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("MQTT_PORT=1111\nMQTT_BROKER=file\nMQTT_CLIENT_ID=file\n")
     monkeypatch.setenv("MQTT_PORT", "2222")
@@ -194,6 +199,10 @@ def test_the_file_is_beside_main_wherever_a_program_starts(monkeypatch: pytest.M
         ("REDIS_PORT", "-1", "a TCP port"),
         ("REDIS_DB", "-1", "number of the database"),
         ("REDIS_URL", "localhost:6379", "redis://user:password@host:port/db"),
+        ("QUEUE_REDIS_DURABILITY", "disk", "memory, fsync or replicas:N"),
+        ("QUEUE_REDIS_DURABILITY", "replicas:0", "memory, fsync or replicas:N"),
+        ("QUEUE_REDIS_DURABILITY", "replicas:-1", "memory, fsync or replicas:N"),
+        ("QUEUE_REDIS_DURABILITY", "fsync ", "memory, fsync or replicas:N"),
         ("LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING or ERROR"),
         ("LOG_FORMAT", "xml", "`text` for people, `json` for machines"),
         ("APP_GRACE", "-1", "seconds that running jobs and controllers get"),
@@ -229,7 +238,12 @@ def test_a_wrong_setting_is_named_with_value_and_remedy(
             "the name of a queue is 1 to 191 printable characters, without , and = and without blanks around them",
         ),
         ("LOG_FORMAT", "xml", "it must be 'text' or 'json'"),
-        ("REDIS_URL", "localhost", "it is no URL that begins with redis://, rediss:// or unix://"),
+        (
+            "REDIS_URL",
+            "localhost",
+            "it is no URL that begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
+        ),
+        ("QUEUE_REDIS_DURABILITY", "replicas", "it has a character or a form that cannot be"),
     ],
 )
 def test_what_is_wrong_is_told_in_words_of_ours(
@@ -277,6 +291,9 @@ def test_a_wrong_setting_of_the_file_is_named(monkeypatch: pytest.MonkeyPatch) -
         {"REDIS_URL": "redis://user:hu/sh@here"},
         {"REDIS_URL": "redis://user:hush@here:port/0"},
         {"REDIS_URL": "user:hush@here"},
+        {"REDIS_URL": "redis+sentinel://user:hush@here"},
+        {"REDIS_URL": "redis+sentinel://here?sentinel_password=hush&password=hush"},
+        {"REDIS_URL": "redis+cluster://user:hush@here/3"},
         {"MQTT_PASSWORD": "hush"},
         {"MQTT_PASSWORD": "hush", "MQTT_USERNAME": "u", "MQTT_PORT": "0"},
         {"REDIS_PASSWORD": "hush", "REDIS_PORT": "x"},
@@ -361,10 +378,6 @@ def test_redis_is_configured_by_url_or_host(monkeypatch: pytest.MonkeyPatch, nam
 def test_the_single_settings_of_redis_make_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_PASSWORD", "hush")
     monkeypatch.setenv("REDIS_DB", "2")
-    assert load_settings().redis.address() == {
-        "host": "localhost",
-        "port": 6379,
-        "db": 2,
-        "username": None,
-        "password": "hush",
-    }
+    address = load_settings().redis.address()
+    assert address.options == {"host": "localhost", "port": 6379, "db": 2, "username": None, "password": "hush"}
+    assert str(address) == "localhost:6379"

@@ -1,55 +1,75 @@
 """The driver over SQLite, PostgreSQL or MySQL: each verb is one short transaction for its whole batch.
 
+Jobs without keys go past SQLAlchemy, most verbs in one statement. Only where a job has a key, turns.py and
+unique_jobs.py come in.
+
 Times are judged by the database, and the lease of a job is current as long as its token stands in the
 row: one that ran out is still accepted, until the rescuer or another fetch has changed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TypeVar
-from uuid import uuid4
 
 from msgspec.structs import replace
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Answer, Database, Work
-from core.database.tables import failed_jobs, jobs
+from core.database.tables import failed_jobs, jobs, waiting_jobs
+from core.errors import QueueUnavailableError
 from core.observability.events import Events
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers import unique_jobs
+from core.queue.drivers.lost_fetches import LostFetches
 from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
+from core.queue.drivers.statements.chunks import ROWS, in_chunks
 from core.queue.drivers.statements.statements import Statements
+from core.queue.drivers.turns import Turns, arrived
 from core.queue.drivers.wake_up.pushes import Channel
+from core.queue.envelope import ordering_key_of
 from core.queue.failures import DatabaseFailureStore, store_failures
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+from core.tasks import end_tasks
 
 Item = TypeVar("Item")
 Ending = Callable[[AsyncConnection, Sequence[Item]], Awaitable[set[str]]]
 """A statement that ends tries, and returns the ids of the jobs whose lease was current."""
 
-_ROWS = 1000
-"""Jobs that one statement writes at most."""
+Record = Callable[[AsyncConnection, AbstractSet[Lease]], Awaitable[None]]
+
+_log = logging.getLogger("routemq.queue.database")
+
 _LEASES = 500
 """Leases that one statement names at most."""
+_LAST_WORDS = 2.0
+"""Seconds that closing waits for turns that are being seen to."""
 
 
 class DatabaseDriver:
-    """Queues in the tables `jobs` and `failed_jobs`."""
+    """Queues in the tables of core/database/tables.py."""
 
     connection = "database"
 
     def __init__(self, database: Database, events: Events) -> None:
         self.failures: FailureStore = DatabaseFailureStore(database)
         self._database = database
+        self._lost_fetches = LostFetches()
         self._statements, self._channel = _parts_for(database, events)
+        self._turns = Turns(self._statements)
+        self._settling: set[asyncio.Task[None]] = set()
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
-        chunks = list(_chunks(jobs, self._statements.chunk_bytes))
+        if [job for job in jobs if job.ordering_key is not None or job.unique_key is not None]:
+            return await self._push_with_keys(jobs)
+        chunks = list(in_chunks(jobs, self._statements.chunk_bytes))
         if not chunks:
             return {}
         queues = {job.queue for job in jobs}
@@ -62,40 +82,59 @@ class DatabaseDriver:
             self._channel.announce(queues, is_notified=is_notified)
         return {}
 
-    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-        """Store jobs as a part of the caller's transaction, who calls `announce` once it is committed."""
-        await self._push_chunks(connection, list(_chunks(jobs, self._statements.chunk_bytes)))
+    async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str]:
+        """Store jobs as a part of the caller's transaction, who calls `announce` once it is committed. Returns what
+        `push` does.
+
+        Whoever pushes another job with the same unique key waits until that transaction has ended. Nobody waits for
+        it on account of an ordering key.
+        """
+        left_out = await self._claim(connection, jobs)
+        stored = [job for job in jobs if job.job_id not in left_out]
+        plain = [job for job in stored if job.ordering_key is None]
+        await self._push_chunks(connection, list(in_chunks(plain, self._statements.chunk_bytes)))
+        await self._turns.arrive(connection, [job for job in stored if job.ordering_key is not None])
+        return _others(left_out)
 
     def announce(self, jobs: Sequence[NewJob]) -> None:
-        """Wake the workers that wait for these jobs."""
+        """Wake the workers that wait for these jobs, and see to the turns of those with an ordering key."""
         self._channel.announce({job.queue for job in jobs})
+        if queues := {job.queue for job in jobs if job.ordering_key is not None}:
+            task = asyncio.create_task(self._settle_soon(queues), name="routemq-settle")
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
-        return await fetch_queue_by_queue(queues, limit, partial(self._fetch_from, lease=lease))
+        first = self._lost_fetches.first(queues)
+        return await fetch_queue_by_queue(first, limit, partial(self._fetch_from, lease=lease))
 
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
-        token = uuid4().hex
-        fetch = partial(self._statements.fetch, queue=queue, limit=limit, lease=lease, token=token)
-        return await self._write(fetch)
+        statements = self._statements
+        with self._lost_fetches.call(queue) as call:
+
+            async def work(connection: AsyncConnection) -> list[FetchedJob]:
+                token, lost = call.attempt()
+                again = lost and await statements.fetch_again(connection, queue, limit, lease, token, lost)
+                return again or await statements.fetch(connection, queue, limit, lease, token)
+
+            return await self._write(work)
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
+        if [lease for lease in leases if lease.turn is not None]:
+            return await self._remove(leases)
         return await self._apply(self._statements.remove, {each: each for each in leases})
 
     async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
         return await self._apply(self._statements.retry, {each.lease: each for each in retries})
 
     async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        leases = {lease: lease for lease, _ in failures}
-
-        async def work(connection: AsyncConnection) -> set[Lease]:
-            current = await _in_rounds(self._statements.remove, connection, _rounds(leases))
+        async def record(connection: AsyncConnection, current: AbstractSet[Lease]) -> None:
             records = [failure for lease, failure in failures if lease in current]
             await store_failures(connection, self.connection, records)
-            return current
 
-        return _stale(leases, await self._database.write(work)) if failures else set()
+        return await self._remove([lease for lease, _ in failures], record) if failures else set()
 
     async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
         stale = await self._apply(self._statements.release, {each: each for each in leases})
@@ -115,6 +154,10 @@ class DatabaseDriver:
     async def rescue(self, queues: Sequence[str]) -> int:
         rescued = {queue: await self._rescue(queue) for queue in queues}
         self._channel.announce(queue for queue, count in rescued.items() if count)
+        await self._settle_all(queues)
+        if lost := await self._read(self._turns.lost):
+            await self._database.write(partial(self._turns.free, names=lost))
+            self._channel.announce(queues)
         return sum(rescued.values())
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
@@ -134,8 +177,12 @@ class DatabaseDriver:
 
     async def size(self, queue: str) -> int:
         async def work(connection: AsyncConnection) -> int:
-            count = select(func.count()).select_from(jobs).where(jobs.c.queue == queue)
-            return (await connection.execute(count)).scalar_one()
+            in_jobs, waiting = (
+                select(func.count()).select_from(table).where(table.c.queue == queue).scalar_subquery()
+                for table in (jobs, waiting_jobs)
+            )
+            count: int = (await connection.execute(select(in_jobs + waiting))).scalar_one()
+            return count
 
         return await self._read(work)
 
@@ -145,10 +192,11 @@ class DatabaseDriver:
 
     async def clear(self, queue: str) -> int:
         async def work(connection: AsyncConnection) -> int:
-            idle = (jobs.c.queue == queue) & jobs.c.lease_expires_at.is_(None)
-            return (await connection.execute(delete(jobs).where(idle))).rowcount
+            idle = (jobs.c.queue == queue) & jobs.c.lease_expires_at.is_(None) & jobs.c.turn.is_(None)
+            plain = (await connection.execute(delete(jobs).where(idle))).rowcount
+            return plain + await self._turns.clear(connection, queue)
 
-        return await self._database.write(work, single=self._statements.single, takes_long=True)
+        return await self._database.write(work, takes_long=True)
 
     async def retry_failed(self, failed: Sequence[FailedJob]) -> int:
         """One transaction takes the rows and puts the jobs back; of two operators, the second finds none."""
@@ -158,6 +206,7 @@ class DatabaseDriver:
             return sum([await self._put_back(connection, part) for part in parts])
 
         count = await self._database.write(work, takes_long=True)
+        await self._settle_soon({each.queue for each in failed})
         self._channel.announce({each.queue for each in failed})
         return count
 
@@ -168,10 +217,37 @@ class DatabaseDriver:
 
     async def close(self) -> None:
         """Give back every connection. The database opens anew for whoever uses it later, and closes it then."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=_LAST_WORDS)
+        await end_tasks(*self._settling)  # what is left, the rescuer of a worker settles
         await self._channel.close()
         await self._database.close()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _push_with_keys(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
+        async def work(connection: AsyncConnection) -> Mapping[str, str]:
+            left_out = await self._claim(connection, jobs)
+            await self._store(connection, [job for job in jobs if job.job_id not in left_out])
+            if unique := sum(job.unique_key is not None for job in jobs):
+                await unique_jobs.prune(connection, 2 * unique, await self._statements.now(connection))
+            return _others(left_out)
+
+        try:
+            return await self._database.write(work)
+        finally:  # where the outcome is unknown, too
+            self._channel.announce({job.queue for job in jobs})
+
+    async def _claim(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Mapping[str, str]:
+        if all(job.unique_key is None for job in jobs):
+            return {}
+        return await unique_jobs.claim(connection, jobs, await self._statements.now(connection))
+
+    async def _store(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        if any(job.ordering_key is not None for job in jobs):
+            await self._turns.push(connection, jobs)
+        else:
+            await self._push_chunks(connection, list(in_chunks(jobs, self._statements.chunk_bytes)))
 
     async def _push_chunks(
         self, connection: AsyncConnection, chunks: Sequence[Sequence[NewJob]], tell: AbstractSet[str] = frozenset()
@@ -179,8 +255,38 @@ class DatabaseDriver:
         for chunk in chunks:
             await self._statements.push(connection, chunk, tell)
 
+    async def _remove(self, leases: Sequence[Lease], record: Record | None = None) -> AbstractSet[str]:
+        """Take jobs off their queue, and hand their turns on; `record` is called in between with what was current."""
+
+        async def work(connection: AsyncConnection) -> tuple[AbstractSet[Lease], int]:
+            turns = await self._turns.lock(connection, leases)
+            current = await _in_rounds(self._statements.remove, connection, _rounds({each: each for each in leases}))
+            if record is not None:
+                await record(connection, current)
+            return current, await self._turns.hand_on(connection, turns)
+
+        current, handed_on = await self._database.write(work)
+        if handed_on:
+            self._channel.announce({lease.queue for lease in leases if lease.turn is not None})
+        return _stale(leases, current)
+
+    async def _settle_soon(self, queues: Iterable[str]) -> None:
+        try:
+            await self._settle_all(queues)
+        except QueueUnavailableError:  # the rescuer meets it too, and tells
+            pass
+        except Exception:
+            _log.exception("jobs with an ordering key get their turn with the next rescue only")
+
+    async def _settle_all(self, queues: Iterable[str]) -> None:
+        """See to the turns of jobs that came with transactions of the app's, or were put back."""
+        for queue in queues:
+            while found := await self._read(partial(arrived, queue=queue)):
+                await self._database.write(partial(self._turns.settle, arrived=found))
+                self._channel.announce({queue})
+
     async def _rescue(self, queue: str) -> int:
-        rescue = partial(self._statements.rescue, queue=queue, limit=_ROWS)
+        rescue = partial(self._statements.rescue, queue=queue, limit=ROWS)
         rescued = 0
         while count := await self._write(rescue):
             rescued += count
@@ -194,7 +300,11 @@ class DatabaseDriver:
         by_job_id = {each.job_id: each for each in failed}
         wanted = select(failed_jobs.c.job_id).where(failed_jobs.c.job_id.in_(by_job_id)).with_for_update()
         found = set(await connection.scalars(wanted))
-        again = [NewJob(job_id, each.queue, each.payload) for job_id, each in by_job_id.items() if job_id in found]
+        again = [
+            NewJob(job_id, each.queue, each.payload, ordering_key=ordering_key_of(each.payload))
+            for job_id, each in by_job_id.items()
+            if job_id in found
+        ]
         await self.push_within(connection, again)
         await connection.execute(delete(failed_jobs).where(failed_jobs.c.job_id.in_(found)))
         return len(found)
@@ -234,18 +344,9 @@ def _parts_for(database: Database, events: Events) -> tuple[Statements, Channel]
     return SqliteStatements(), SqliteChannel(database)
 
 
-def _chunks(jobs: Sequence[NewJob], limit: int) -> Iterator[list[NewJob]]:
-    """Slices in order, of `limit` bytes of payload at most, unless a single job has more."""
-    chunk: list[NewJob] = []
-    size = 0
-    for job in jobs:
-        if chunk and (size + len(job.payload) > limit or len(chunk) == _ROWS):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(job)
-        size += len(job.payload)
-    if chunk:
-        yield chunk
+def _others(left_out: Mapping[str, str]) -> Mapping[str, str]:
+    """Without those that stand for themselves."""
+    return {job_id: standing for job_id, standing in left_out.items() if standing != job_id}
 
 
 def _rounds(by_lease: Mapping[Lease, Item]) -> list[dict[Lease, Item]]:

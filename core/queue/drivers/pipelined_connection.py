@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import hiredis
 from redis._parsers import BaseParser
-from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
@@ -31,35 +30,49 @@ _MORE = object()
 """What the parser returns where a reply is not complete yet."""
 
 
+class Pool(Protocol):
+    """Where a connection comes from: one of redis-py's pools."""
+
+    async def get_connection(self) -> AbstractConnection: ...
+    async def release(self, connection: AbstractConnection, /) -> None: ...
+
+
 class PipelinedConnection:
     """Connects when it is first asked, and anew whenever the connection is lost."""
 
-    def __init__(self, client: Redis, timeout: float) -> None:
+    def __init__(self, pool: Pool, timeout: float) -> None:
         """`timeout`: seconds without a word from a server that owes answers, after which it is taken to be gone."""
-        self._pool: Any = client.connection_pool
+        self._pool = pool
         self._timeout = timeout
         self._making = asyncio.Lock()
         self._connection: AbstractConnection | None = None
-        self._replies: _Replies | None = None
+        self._replies: Replies | None = None
 
     async def ask(self, *command: str | bytes | int) -> Any:
         """The reply to a command. Raises RedisError: of the reply, or because the connection is lost or silent."""
-        reply = await (await self._open()).to(command)
+        reply = await (await self.open()).to(command)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     async def ask_all(self, *commands: Command) -> list[Any]:
         """The replies to commands that are written together. One that is an error is returned as it is."""
-        replies = await self._open()
+        replies = await self.open()
         return [await reply for reply in [replies.to(command) for command in commands]]
+
+    async def ask_at(self, *command: str | bytes | int) -> tuple[Any, Replies]:
+        """The reply to a command, an error as it is, and the connection over which it came: for whoever has more to
+        ask of that one alone."""
+        replies = await self.open()
+        return await replies.to(command), replies
 
     async def close(self) -> None:
         """Give the connection back. Whoever waits for an answer hears that it is lost."""
         async with self._making:
             await self._give_back()
 
-    async def _open(self) -> _Replies:
+    async def open(self) -> Replies:
+        """The connection as it is now."""
         replies = self._replies
         if replies is not None and replies.is_quiet:
             # Its end may have come unseen: the loop stands still between the jobs of a child process.
@@ -75,10 +88,10 @@ class PipelinedConnection:
         except TimeoutError as error:
             raise RedisTimeoutError(f"no connection within {self._timeout:g} s") from error
 
-    async def _connect(self) -> _Replies:
+    async def _connect(self) -> Replies:
         await self._give_back()
         self._connection = await self._pool.get_connection()
-        return _Replies(self._connection, self._timeout)
+        return Replies(self._connection, self._timeout)
 
     async def _give_back(self) -> None:
         connection, self._connection = self._connection, None
@@ -87,7 +100,7 @@ class PipelinedConnection:
             await self._pool.release(connection)
 
 
-class _Replies(asyncio.Protocol):
+class Replies(asyncio.Protocol):
     """Takes over the transport of a connection, and hands each reply to whoever asked for it, in their order."""
 
     def __init__(self, connection: AbstractConnection, timeout: float) -> None:

@@ -7,22 +7,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
-from uuid import uuid4
 
-from redis.asyncio import Redis
-
+from core.errors import QueueUnavailableError
 from core.queue.driver import FailureStore, WakeUp
+from core.queue.drivers.cluster_connection import connection_to
+from core.queue.drivers.confirmed_writes import ConfirmedWrites
+from core.queue.drivers.durability import Durability
+from core.queue.drivers.lost_fetches import LostFetches
 from core.queue.drivers.queue_by_queue import fetch_queue_by_queue
 from core.queue.drivers.scripts import Scripts
 from core.queue.drivers.unwritten_failures import UnwrittenFailures, record_of
 from core.queue.drivers.wake_up.redis import RedisWakeUp
 from core.queue.envelope import ordering_key_of
 from core.queue.state import FailedJob, Failure, FetchedJob, Lease, NewJob, QueueStats, Retry
+from core.redis_client import ANSWER_TIMEOUT, RedisClient, reached
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
 TURNS = ("ordered", "turns", "waiting", "available", "scheduled")
 """The keys of lua/turns.lua."""
+
+_FETCHED = ("jobs", "executing", "tries")
 
 T = TypeVar("T")
 
@@ -32,34 +37,48 @@ class RedisDriver:
 
     connection = "redis"
 
-    def __init__(self, client: Redis, failures: FailureStore, *, prefix: str = "routemq:") -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        failures: FailureStore,
+        *,
+        prefix: str = "routemq:",
+        durability: Durability | None = None,
+    ) -> None:
         self.failures = failures
         self._client = client
-        self._scripts = Scripts(client, prefix)
-        self._unwritten = UnwrittenFailures(client, self._scripts, failures, self.connection)
+        self._lost_fetches = LostFetches()
+        self._connection = connection_to(client, ANSWER_TIMEOUT)
+        self._scripts = Scripts(client, self._connection, prefix)
+        self._writes = ConfirmedWrites(client, self._scripts, durability)
+        self._unwritten = UnwrittenFailures(self._scripts, failures, self.connection)
 
     # ── into the store ───────────────────────────────────────────────────────────────────────────────
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         left_out: dict[str, str] = {}
-        for queue, mine in _by_queue(jobs).items():
-            for part in _parts(mine):
-                script, keys, args = _keyed(part) if _has_keys(part) else _plain(part)
-                reply = await self._scripts.run_on_known(script, queue, keys, self._scripts.channel(queue), *args)
-                ids = map(_text, reply)
-                left_out.update(zip(ids, ids, strict=True))
+        async with self._writes.confirmed() as scripts:
+            for queue, mine in _by_queue(jobs).items():
+                for part in _parts(mine):
+                    script, keys, args = _keyed(part) if _has_keys(part) else _plain(part)
+                    reply = await scripts.run_on_known(script, queue, keys, scripts.channel(queue), *args)
+                    ids = map(_text, reply)
+                    left_out.update(zip(ids, ids, strict=True))
         return left_out
 
     # ── a worker's verbs ─────────────────────────────────────────────────────────────────────────────
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
-        return await fetch_queue_by_queue(queues, limit, partial(self._fetch_from, lease=lease))
+        first = self._lost_fetches.first(queues)
+        return await fetch_queue_by_queue(first, limit, partial(self._fetch_from, lease=lease))
 
     async def _fetch_from(self, queue: str, limit: int, lease: float) -> list[FetchedJob]:
-        token = uuid4().hex
-        keys = ("jobs", "available", "executing", "tries")
-        reply = await self._scripts.run("fetch", queue, keys, min(limit, SCRIPT_JOBS), _ms(lease), token)
-        values = iter(reply)
+        with self._lost_fetches.call(queue) as call:
+            token, lost = call.attempt()
+            options = min(limit, SCRIPT_JOBS), _ms(lease), token
+            taken = lost and await self._scripts.run("fetch_again", queue, _FETCHED, *options, *lost)
+            taken = taken or await self._scripts.run("fetch", queue, (*_FETCHED, "available"), *options)
+        values = iter(taken)
         return [
             FetchedJob(job_id.decode(), queue, payload, int(tries), token)
             for job_id, payload, tries in zip(values, values, values, strict=True)
@@ -115,11 +134,10 @@ class RedisDriver:
         return rescued
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
-        async with self._scripts.reached():
-            for queue in queues:
-                available = await self._client.llen(self._scripts.key(queue, "available"))
-                if available or await self._client.zcard(self._scripts.key(queue, "executing")):
-                    return False
+        for queue in queues:
+            available = await self._scripts.ask("LLEN", self._scripts.key(queue, "available"))
+            if available or await self._scripts.ask("ZCARD", self._scripts.key(queue, "executing")):
+                return False
         return True
 
     def wake_up(self, queues: Sequence[str]) -> WakeUp:
@@ -128,19 +146,16 @@ class RedisDriver:
     # ── operating ────────────────────────────────────────────────────────────────────────────────────
 
     async def queues(self) -> list[str]:
-        async with self._scripts.reached():
-            names = {_text(name) for name in await self._client.smembers(self._scripts.names)}
+        names = {_text(name) for name in await self._scripts.ask("SMEMBERS", self._scripts.names)}
         failed = (await self.failures.count(self.connection)).keys()
         return sorted([*failed, *[name for name in names - failed if await self._holds_any(name)]])
 
     async def _holds_any(self, queue: str) -> bool:
-        async with self._scripts.reached():
-            jobs = await self._client.hlen(self._scripts.key(queue, "jobs"))
-            return bool(jobs or await self._client.hlen(self._scripts.key(queue, "failed")))
+        jobs = await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs"))
+        return bool(jobs or await self._scripts.ask("HLEN", self._scripts.key(queue, "failed")))
 
     async def size(self, queue: str) -> int:
-        async with self._scripts.reached():
-            return int(await self._client.hlen(self._scripts.key(queue, "jobs")))
+        return int(await self._scripts.ask("HLEN", self._scripts.key(queue, "jobs")))
 
     async def stats(self, queue: str) -> QueueStats:
         keys = ("available", "scheduled", "executing", "retryable", "failed", "waiting")
@@ -164,25 +179,27 @@ class RedisDriver:
                 for queue, mine in _by_queue(rows).items():
                     count += await self._put_back(queue, mine)
             for queue, mine in _by_queue(rows).items():
-                async with self._scripts.reached():
-                    await self._client.hdel(self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
+                await self._scripts.ask("HDEL", self._scripts.key(queue, "returned"), *(each.job_id for each in mine))
         return count
 
     async def _put_back(self, queue: str, rows: Sequence[FailedJob]) -> int:
         args = [value for row in rows for value in (row.job_id, row.payload, _ordering(ordering_key_of(row.payload)))]
         keys = (*TURNS, "jobs", "returned", "failed")
-        await self._scripts.run_on_known("put_back", queue, keys, self._scripts.channel(queue), *args)
+        async with self._writes.confirmed() as scripts:
+            await scripts.run_on_known("put_back", queue, keys, scripts.channel(queue), *args)
         return len(rows)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def ping(self) -> None:
-        async with self._scripts.reached():
+        async with reached(self._client, QueueUnavailableError):
             await self._client.ping()
+        await self._writes.require()
 
     async def close(self) -> None:
         await self._unwritten.close()
-        await self._scripts.close()
+        await self._writes.close()
+        await self._connection.close()
         await self._client.aclose()
 
     # ── how it is done ───────────────────────────────────────────────────────────────────────────────

@@ -7,32 +7,45 @@ does and returns stands at its head, in lua/.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from copy import copy
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from core.errors import QueueUnavailableError
-from core.queue.drivers.pipelined_connection import PipelinedConnection
-from core.redis_client import ANSWER_TIMEOUT, FAULTS, raise_explained, reached
+from core.queue.drivers.pipelined_connection import Command
+from core.redis_client import FAULTS, RedisClient, raise_explained
+
+
+class Connection(Protocol):
+    """Over which scripts are asked for: see PipelinedConnection."""
+
+    async def ask(self, *command: str | bytes | int) -> Any: ...
+    async def ask_all(self, *commands: Command) -> list[Any]: ...
+
 
 _WITH_TURNS = frozenset({"clear", "complete", "fail", "push_keyed", "put_back"})
 """The scripts that begin with turns.lua."""
 
 
 class Scripts:
-    def __init__(self, client: Redis, prefix: str) -> None:
+    def __init__(self, client: RedisClient, connection: Connection, prefix: str) -> None:
         """`prefix` is what every key begins with."""
         self._client = client
         self._prefix = prefix
         self._filled: set[str] = set()
         self._texts = _texts()
         self._digests = {name: _digest(text) for name, text in self._texts.items()}
-        self._connection = PipelinedConnection(client, ANSWER_TIMEOUT)
+        self._connection = connection
+
+    def over(self, connection: Connection) -> Self:
+        """The same scripts over another connection."""
+        scripts = copy(self)
+        scripts._connection = connection  # noqa: SLF001  it is one of us
+        return scripts
 
     async def run(self, script: str, queue: str, keys: Sequence[str], *args: Any) -> Any:
         """Run a script on these keys of a queue. Raises QueueUnavailableError where Redis gives no answer."""
@@ -80,16 +93,14 @@ class Scripts:
         return reply
 
     async def _enter(self, queue: str) -> None:
-        async with self.reached():
-            await self._connection.ask("SADD", self.names, queue)
+        await self.ask("SADD", self.names, queue)
 
-    async def close(self) -> None:
-        """Give the connection back."""
-        await self._connection.close()
-
-    def reached(self) -> AbstractAsyncContextManager[None]:
-        """Around whatever else is asked of Redis."""
-        return reached(self._client, QueueUnavailableError)
+    async def ask(self, *command: str | bytes | int) -> Any:
+        """The reply to a command that needs no script: its name, and the key on which it works. Raises as `run`."""
+        try:
+            return await self._connection.ask(*command)
+        except FAULTS as error:
+            raise_explained(error, self._client, QueueUnavailableError)
 
     @property
     def names(self) -> str:

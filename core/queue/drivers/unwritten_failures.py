@@ -18,11 +18,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from hashlib import sha1
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from redis.asyncio import Redis
 
 from core.errors import SchemaOutdatedError, UnavailableError
 from core.queue.driver import FailureStore
@@ -50,9 +48,8 @@ class _Outdated(Exception):
 class UnwrittenFailures:
     """Copies failures from Redis into the table, one write at a time, in a task of its own."""
 
-    def __init__(self, client: Redis, scripts: Scripts, table: FailureStore, connection: str) -> None:
+    def __init__(self, scripts: Scripts, table: FailureStore, connection: str) -> None:
         """`connection` is what the rows are to name as their connection."""
-        self._client = client
         self._scripts = scripts
         self._table = table
         self._connection = connection
@@ -156,13 +153,14 @@ class UnwrittenFailures:
 
     async def _pages(self, queue: str, name: str) -> AsyncIterator[dict[str, bytes]]:
         """A hash of the queue, some entries at a time."""
-        cursor = -1
-        while cursor != 0:
-            async with self._scripts.reached():
-                reply: Any = await self._client.hscan(self._scripts.key(queue, name), max(cursor, 0), count=_PAGE)
-            cursor, page = reply
+        cursor: bytes | int = 0
+        while True:
+            cursor, page = await self._scripts.ask("HSCAN", self._scripts.key(queue, name), cursor, "COUNT", _PAGE)
             if page:
-                yield {_text(job_id): value for job_id, value in page.items()}
+                entries = iter(page)
+                yield {_text(job_id): value for job_id, value in zip(entries, entries, strict=True)}
+            if int(cursor) == 0:
+                break
 
 
 def record_of(failure: Failure) -> bytes:

@@ -7,10 +7,15 @@ import logging
 import sys
 import threading
 import traceback
+from types import FrameType
 
+from core.job import Job, job_name
 from core.queue.worker.service_thread import run_in_thread
 
 _log = logging.getLogger("routemq.queue.worker")
+
+_PROBES = 10
+"""How often the loop is asked within the time that it may be blocked: how much longer a blocking may stay unseen."""
 
 
 async def watch_loop(seconds: float) -> None:
@@ -38,7 +43,7 @@ class _Watch:
         self._stopping.set()
 
     def run(self) -> None:
-        while not self._stopping.wait(self._seconds):
+        while not self._stopping.wait(self._seconds / _PROBES):
             alive = threading.Event()
             self._loop.call_soon_threadsafe(alive.set)
             if not alive.wait(self._seconds):
@@ -48,11 +53,24 @@ class _Watch:
     def _warn(self) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001, there is no other way to look
         stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
-        task = asyncio.current_task(self._loop)
         _log.warning(
             "%s blocks the event loop for more than %g s: no other job of this worker gets on. Make its handle() a "
             'plain `def`, or set execution = "process". It is here:\n%s',
-            task.get_name() if task else "something",
+            _job_in(frame) or self._task_name(),
             self._seconds,
             stack,
         )
+
+    def _task_name(self) -> str:
+        task = asyncio.current_task(self._loop)
+        return task.get_name() if task else "something"
+
+
+def _job_in(frame: FrameType | None) -> str:
+    """The job that the executor is running, whose locals hold it: found here, it costs the jobs nothing."""
+    while frame is not None:
+        job = frame.f_locals.get("job")
+        if isinstance(job, Job):
+            return f"{job_name(type(job))} {job.job_id}"
+        frame = frame.f_back
+    return ""

@@ -64,7 +64,7 @@ class Executor:
     async def call_hook(self, job: Job, exception: Exception) -> None:
         """Call a job's `failed()`, for HOOK_TIMEOUT at most. Raises what it raises."""
         key = Lease(job.job_id, job.queue, "failed()")
-        await self._call(partial(job.failed, exception), job, key, HOOK_TIMEOUT)
+        await self._call(partial(job.failed, exception), job, key, HOOK_TIMEOUT, part="failed() of ")
 
     async def close(self) -> None:
         self._threads.close()
@@ -88,13 +88,16 @@ class Executor:
         else:
             await self._call(job.handle, job, fetched.lease, limits.timeout, limits.soft_timeout)
 
-    async def _call(self, call: UsersCall, job: Job, key: Lease, timeout: float, soft_timeout: float = 0.0) -> None:
+    async def _call(
+        self, call: UsersCall, job: Job, key: Lease, timeout: float, soft_timeout: float = 0.0, *, part: str = ""
+    ) -> None:
         """Await a coroutine function; run any other in a thread, and await what that may return."""
         if is_coroutine_function(call):
             result = call()
         else:
+            name = f"{part}job {job_name(type(job))} {job.job_id}"
             try:
-                result = await self._threads.run(call, key, timeout, soft_timeout)
+                result = await self._threads.run(call, key, timeout, soft_timeout, name=name)
             except OverranError:
                 raise timed_out(job, timeout) from None
         awaitable = awaitable_of(result, job)
@@ -155,7 +158,11 @@ _is_coroutine_function = lru_cache(inspect.iscoroutinefunction)  # asked for eac
 
 def _used_up(fetched: FetchedJob, limits: Limits) -> MaxTriesExceededError:
     return MaxTriesExceededError(
-        f"The job was started {fetched.attempts - 1} times, and {limits.max_tries} are allowed. Its last try either "
+        f"The job was started {_times(fetched.attempts - 1)}, and {limits.max_tries} are allowed. Its last try either "
         f"never reported back, as its worker died or lost its lease, or failed while more tries were allowed. Look at "
         f"the workers' logs for this job id before you retry it."
     )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

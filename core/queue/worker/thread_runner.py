@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from core.queue.worker.soft_timeout import ThreadCall
-from core.threads import plainly
+from core.threads import plainly_as
 
 _log = logging.getLogger("routemq.queue.worker")
 
@@ -26,22 +26,24 @@ class ThreadRunner:
         self.running: set[Hashable] = set()
         """The keys of what threads run at the moment; such a thread keeps the process from ending."""
 
-    async def run(self, call: Callable[[], Any], key: Hashable, timeout: float, soft_timeout: float = 0.0) -> Any:
+    async def run(
+        self, call: Callable[[], Any], key: Hashable, timeout: float, soft_timeout: float = 0.0, *, name: str
+    ) -> Any:
         """What `call` returns. One that takes longer than `timeout` seconds (0: no limit) is waited for all the
-        same, as a thread cannot be stopped; then it raises OverranError.
+        same, as a thread cannot be stopped; then it raises OverranError. The log calls it `name`.
 
         After `soft_timeout` seconds (0: never), SoftTimeout is raised inside it. Cancelled, this stops waiting,
         and the thread goes on: `key` stays in `running` until it returns.
         """
         await self._free.acquire()  # here and not in the pool, lest the wait counts towards the timeout
         self.running.add(key)
-        work = ThreadCall(partial(plainly, call))
+        work = ThreadCall(partial(plainly_as, name, call))
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
         running.add_done_callback(partial(self._ended, key))
         with work.interrupted_after(soft_timeout):
             await _wait(running, timeout)
         if not running.done():
-            _log.warning("%s runs in a thread beyond its %g s; its slot is held until it returns", key, timeout)
+            _log.warning("%s runs in a thread beyond its %g s; its slot is held until it returns", name, timeout)
             await _wait(running)
             raise OverranError
         return running.result()

@@ -6,12 +6,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Kind: TypeAlias = Literal["plain", "thread", "process", "doomed", "held"]
+Kind: TypeAlias = Literal["plain", "thread", "process", "doomed", "keyed", "once", "held"]
 """plain    a coroutine.
 thread   a plain function, which runs in a thread.
 process  a plain function in a child process; on a queue of its own, as not every worker is to pay for one.
 doomed   raises at every try: it is meant to be given up.
-held     a coroutine that, in a worker with HOLD in its environment, never ends.
+keyed    a coroutine that has to stay in order with those of the same key.
+once     a coroutine that may be tried once only, and never fails.
+held     a coroutine that does not end as long as the file HOLD is there.
 """
 
 QUEUES = ("chaos", "processes")
@@ -27,6 +29,11 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many tries raise before one does the work."""
     delay: float = 0.0
     """Seconds until it is due."""
+
+    key: str = ""
+    """Of one of the kind "keyed"."""
+    once: bool = False
+    """Whether it is sent or dispatched twice, and to become one job all the same."""
 
     @property
     def fails(self) -> bool:

@@ -23,7 +23,9 @@ FOLDER = ROOT / "tests" / "chaos" / "clock"
 
 async def play(scene: Scene, size: Size) -> None:
     # Some take longer than a lease, which has to be renewed meanwhile.
-    scene.mix = scene.mix_of({"plain": 85, "thread": 10, "doomed": 5}, longest=2 * LEASE, longest_delay=2 * LEASE)
+    scene.mix = scene.mix_of(
+        {"plain": 80, "thread": 10, "doomed": 5, "keyed": 5}, longest=2 * LEASE, longest_delay=2 * LEASE
+    )
     for clock in CLOCKS:
         start_with_clock(scene, clock)
     async for orders in scene.rounds(size):
@@ -41,7 +43,7 @@ def start_with_clock(scene: Scene, clock: str) -> Member:
 RUN = Run(
     play,
     asked=Size(jobs=5_000, faults=40),
-    short=Size(jobs=150, faults=3),
+    short=Size(jobs=100, faults=2),
     share=1,
     stores=("redis", "postgresql", "mariadb"),
 )

@@ -18,14 +18,16 @@ from tests.chaos.scene import LEASE, Scene
 RESCUERS = 2
 KILLS = 1 + RESCUERS
 """In each round."""
-CONCURRENCY = 1000
+FEWEST = 4
+"""Jobs in a round, so that each worker can have one."""
 BUSY_MACHINE = 2.0
 """Seconds beyond the two leases that a machine may take which does a lot beside."""
 
 
 async def play(scene: Scene, size: Size) -> None:
     scene.mix = scene.mix_of({"held": 1}, longest=0.01, longest_delay=0.0)
-    times = [await _round(scene, orders) async for orders in scene.rounds(Size(size.jobs, size.faults // KILLS))]
+    rounds = scene.rounds(Size(size.jobs, max(1, size.faults // KILLS)))
+    times = [await _round(scene, [*orders, *scene.mix.take(FEWEST)]) async for orders in rounds]
     longest, average = max(times), sum(times) / len(times)
     scene.note(f"all began anew {longest:.1f} s after the kill at most, {average:.1f} s on average (lease {LEASE:g} s)")
     if longest > 2 * LEASE + BUSY_MACHINE:
@@ -34,26 +36,28 @@ async def play(scene: Scene, size: Size) -> None:
 
 async def _round(scene: Scene, orders: Sequence[Order]) -> float:
     """How many seconds after the last kill the last job began anew."""
-    first = await _idle_worker(scene, HOLD="1")
+    half = (len(orders) + 1) // 2
+    scene.hold.touch()
+    first = await _idle_worker(scene, len(orders))
     await scene.dispatch(orders)
     await scene.until_started([first], len(orders))
-    rescuers = [await _idle_worker(scene, HOLD="1") for _ in range(RESCUERS)]
-    last = await _idle_worker(scene)
+    # None can have more than half of them: the last one leaves some to those that are to die.
+    *rescuers, last = [await _idle_worker(scene, half) for _ in range(RESCUERS + 1)]
     scene.fleet.kill(first)
-    await scene.until_started([*rescuers, last], scene.random.randint(1, len(orders)))
+    await scene.until_started(rescuers, scene.random.randint(1, len(orders) - half))
     for each in rescuers:
         scene.fleet.kill(each)
     killed_at = time.monotonic()
+    scene.hold.unlink()
     await scene.until_open(0)
     await scene.fleet.retire(last)
     began_anew = [entry.at for entry in read(scene.entries) if entry.what == "started"]
     return max(0.0, max(began_anew) - killed_at)
 
 
-async def _idle_worker(scene: Scene, **env: str) -> Member:
-    """That nothing wakes but the store, or its own rescuer. With HOLD, the jobs that it begins never end."""
-    arguments = ("--sleep", "3600", "--concurrency", str(CONCURRENCY))
-    worker = scene.fleet.start_worker(*arguments, **env)
+async def _idle_worker(scene: Scene, concurrency: int) -> Member:
+    """That nothing wakes but the store, or its own rescuer."""
+    worker = scene.fleet.start_worker("--sleep", "3600", "--concurrency", str(concurrency))
     await worker.up()
     return worker
 

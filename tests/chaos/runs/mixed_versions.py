@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from tests.chaos import previous
 from tests.chaos.fleet import MAIN
+from tests.chaos.mix import WITHOUT_KEYS
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
 
 
 async def play(scene: Scene, size: Size) -> None:
+    scene.mix = scene.mix_of(WITHOUT_KEYS, once=0.0)  # neither of which the previous version knows
     old = {MAIN: str(previous.unpack(scene.directory / "previous"))}
     for version in ({}, old):
         scene.fleet.start_worker(queues="chaos,processes", **version)

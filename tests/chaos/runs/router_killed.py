@@ -28,4 +28,4 @@ async def play(scene: Scene, size: Size) -> None:
         await scene.until_all_done()
 
 
-RUN = Run(play, asked=Size(jobs=50_000, faults=50), short=Size(jobs=600, faults=4), share=2, broker=True)
+RUN = Run(play, asked=Size(jobs=50_000, faults=50), short=Size(jobs=600, faults=3), share=2, broker=True)

@@ -7,6 +7,7 @@ import time
 
 from tests.chaos.fleet import Member
 from tests.chaos.growth import Resources, growth
+from tests.chaos.mix import ALL_KINDS
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
 
@@ -14,16 +15,22 @@ PACE = 0.1
 """Seconds between two samples, and between two handfuls of orders."""
 PER_SECOND = 100
 """Orders; a load under which the machine has time for others."""
+WARM_UP = 300
+"""Orders before the first sample, so many that each worker has given up one."""
 ALLOWED = {"memory": (0.05, 4.0), "descriptors": (0.0, 4.0), "tasks": (0.0, 40.0), "threads": (0.0, 2.0)}
 """By what is measured: the share of itself by which it may grow, or the number. Tasks follow the moment's load."""
 
 
 async def play(scene: Scene, size: Size) -> None:
+    scene.mix = scene.mix_of(ALL_KINDS, once=0.0)  # of those, keys stay in the store for a while
     census = scene.directory / "census"
     census.mkdir()
     scene.env["CENSUS"] = str(census)
     members = [scene.fleet.start_router(), *(scene.fleet.start_worker(queues="chaos,processes") for _ in range(2))]
     await members[0].says("connected to the MQTT broker")
+    async with scene.publisher() as publisher:  # what is loaded at the first job of a kind, or at the first failure
+        await publisher.publish(scene.mix.take(WARM_UP))
+    await scene.until_all_done()
     resources = {member.name: Resources(member.pid, census) for member in members}
     begun = time.monotonic()
     async with scene.publisher() as publisher:

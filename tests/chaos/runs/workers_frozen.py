@@ -11,8 +11,8 @@ import asyncio
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import LEASE, Scene
 
-WORKERS = 5
-FROZEN = 3
+WORKERS = 4
+FROZEN = 2
 """Of them, at the same time."""
 
 
@@ -36,4 +36,4 @@ async def _freeze_some(scene: Scene) -> None:
         scene.fleet.thaw(each)
 
 
-RUN = Run(play, asked=Size(jobs=10_000, faults=30), short=Size(jobs=400, faults=3), share=1)
+RUN = Run(play, asked=Size(jobs=5_000, faults=20), short=Size(jobs=400, faults=2), share=1, waits=True)

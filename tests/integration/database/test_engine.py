@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import uvloop
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +28,21 @@ from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
 
 ROOT = Path(__file__).parents[3]
+
+
+def test_a_mysql_server_that_hangs_up_at_once_is_not_there() -> None:
+    """On uvloop, where a connection that is closed already has no socket."""
+
+    async def connect() -> None:
+        async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0) as server:
+            url = f"mysql://user@127.0.0.1:{server.sockets[0].getsockname()[1]}/name"
+            for _ in range(30):  # which is it, if not every time
+                database = Database(url)
+                with pytest.raises(QueueUnavailableError, match="cannot be reached"):
+                    await database.ping()
+                await database.close()
+
+    uvloop.run(connect())
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.database.engine import Database
+from core.errors import QueueUnavailableError
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.state import Failure, Lease, NewJob, Retry
+from tests.integration.database.lock_waits import skip_without_row_locks, until_somebody_waits
 from tests.servers.databases import query
 
 Verb = Callable[[DatabaseDriver, Sequence[Lease]], Awaitable[AbstractSet[str]]]
@@ -23,21 +25,6 @@ VERBS: dict[str, Verb] = {
     "release": lambda driver, held: driver.release(held),
     "renew": lambda driver, held: driver.renew(held, 60),
 }
-WAITING = {
-    "postgresql": "SELECT COUNT(*) FROM pg_locks WHERE NOT granted",
-    "mysql": "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'",
-}
-
-
-async def _until_somebody_waits(driver: DatabaseDriver) -> None:
-    deadline = time.monotonic() + 10
-    while not await _waiting(driver):
-        assert time.monotonic() < deadline, "nobody waits for a lock"
-
-
-async def _waiting(driver: DatabaseDriver) -> int:
-    ((*_, count),) = await query(driver._database.url.text, WAITING[driver._database.dialect])
-    return int(str(count))
 
 
 async def _lock(connection: AsyncConnection, job_id: str) -> None:
@@ -46,8 +33,7 @@ async def _lock(connection: AsyncConnection, job_id: str) -> None:
 
 async def _fetched(driver: DatabaseDriver) -> list[Lease]:
     """The leases of jobs "0" to "8"."""
-    if driver._database.dialect == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
+    skip_without_row_locks(driver)
     await driver.push([NewJob(f"{number}", "q", b"{}") for number in range(9)])
     return [job.lease for job in await driver.fetch(["q"], 9, 60)]
 
@@ -60,7 +46,7 @@ async def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
     async with driver._database.transaction() as connection:
         await _lock(connection, "0")
         telling = asyncio.ensure_future(VERBS[verb](other, leases[::-1]))
-        await _until_somebody_waits(driver)
+        await until_somebody_waits(driver)
         await _lock(connection, "8")
     assert await telling == set()
 
@@ -75,3 +61,38 @@ async def test_nobody_waits_for_a_job_that_is_not_in_the_batch(
         await _lock(connection, "0")
         async with asyncio.timeout(10):
             assert await VERBS[verb](other, leases[1:7]) == set()
+
+
+async def test_whoever_stands_still_in_a_transaction_does_not_hold_its_jobs_for_ever(
+    driver: DatabaseDriver, migrated_database_url: str
+) -> None:
+    """A process that is frozen, or a machine that is gone without a word."""
+    leases = await _fetched(driver)
+    if not await _limits_idle_transactions(driver):
+        pytest.skip("MySQL has no limit for transactions that stand still")
+    await driver.renew(leases, -1)
+    database, has_locked, goes_on = Database(migrated_database_url, answer_timeout=1), asyncio.Event(), asyncio.Event()
+
+    async def stand_still() -> None:
+        async with database.transaction() as connection:
+            await _lock(connection, "0")
+            has_locked.set()
+            await goes_on.wait()
+            await _lock(connection, "1")
+
+    standing = asyncio.ensure_future(stand_still())
+    await has_locked.wait()
+    assert await driver.rescue(["q"]) == 8
+    async with asyncio.timeout(20):
+        while not await driver.rescue(["q"]):  # noqa: ASYNC110, a server tells nobody
+            await asyncio.sleep(0.05)
+    goes_on.set()
+    with pytest.raises(QueueUnavailableError):
+        await standing
+    await database.ping()
+    await database.close()
+
+
+async def _limits_idle_transactions(driver: DatabaseDriver) -> bool:
+    ((version,),) = await query(driver._database.url.text, "SELECT version()")
+    return "PostgreSQL" in str(version) or "MariaDB" in str(version)

@@ -20,6 +20,7 @@ from core.database.tables import metadata
 from core.errors import QueueUnavailableError, SchemaOutdatedError
 from core.observability.events import Events
 from core.queue.drivers.database import DatabaseDriver
+from core.queue.state import NewJob
 from tests.servers.databases import query
 
 ROOT = Path(__file__).parents[3]
@@ -94,6 +95,21 @@ async def test_a_schema_of_a_newer_version_is_let_pass(database: Database, datab
     await upgrade(database)
     await query(database_url, "UPDATE alembic_version SET version_num = '9999'")
     await require_current(database)
+
+
+async def test_jobs_that_wait_for_their_turn_are_let_through_where_an_older_version_is_to_work(
+    database: Database,
+) -> None:
+    revisions = await upgrade(database)
+    driver = DatabaseDriver(database, Events())
+    line = [NewJob(f"{number}", "default", b"{}", ordering_key="pump-7") for number in range(3)]
+    await driver.push(line)
+    while await rollback(database) != "0003":
+        pass
+    rows = await query(database.url.text, "SELECT job_id FROM jobs ORDER BY available_at, id")
+    assert [job_id for (job_id,) in rows] == ["0", "1", "2"]
+    assert set(await upgrade(database)) == set(revisions[revisions.index("0003") :])
+    assert [job.job_id for job in await driver.fetch(["default"], 10, 60)] == ["0", "1", "2"]
 
 
 async def test_processes_that_migrate_at_once_take_turns(database: Database) -> None:

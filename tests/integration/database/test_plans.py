@@ -5,10 +5,14 @@ A plan that leads through an index alone costs the same in a table of a million.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.database.engine import Database
@@ -22,6 +26,12 @@ ROWS = 1500
 """Of each state, in each of two queues."""
 NOW = "2100-01-01 00:00:00.000000"
 LEASES = '[["q-available-1", "t", "2100-01-01 00:00:00.000000"]]'
+SCANS = {
+    "sqlite": r"SCAN (jobs|waiting_jobs|turns|arrivals|unique_jobs)\b",
+    "postgresql": r"Seq Scan on (jobs|waiting_jobs|turns|arrivals|unique_jobs)\b",
+    "mysql": r"'(SIMPLE|PRIMARY|SUBQUERY|DEPENDENT SUBQUERY)', '\w+', '(ALL|index)'",
+}
+"""Where a plan reads the whole of a table or index."""
 PAYLOAD = b'"' + b"x" * 1000 + b'"'
 IDS = (["q-available-1", "q-available-2"], ["t", "t"])
 
@@ -47,6 +57,7 @@ PLANS = {
             "renew": (sqlite.RENEW, (NOW, LEASES)),
             "rescue": (sqlite.RESCUE, ("q", NOW, 10)),
             "queues": (sqlite.QUEUES, ()),
+            "queues of those who wait": (sqlite.WAITING_QUEUES, ()),
             "next due": (sqlite.NEXT_DUE, ("q", NOW)),
         },
         lambda plan: "SCAN jobs'" in plan or "TEMP B-TREE" in plan,
@@ -62,6 +73,7 @@ PLANS = {
             "renew": (postgresql.RENEW, (*IDS, 60.0)),
             "rescue": (postgresql.RESCUE, ("q", 10)),
             "queues": (postgresql.QUEUES, ()),
+            "queues of those who wait": (postgresql.WAITING_QUEUES, ()),
             "next due": (postgresql.NEXT_DUE, ("q",)),
         },
         # What was fetched is sorted, and nothing else: its rows come from a CTE.
@@ -80,6 +92,7 @@ PLANS = {
             "renew": (mysql.RENEW.format(ids="%s, %s"), (1, 1, 2)),
             "rescue": (mysql.LOST, ("q", 10)),
             "queues": (mysql.NEXT_QUEUE, ("a",)),
+            "queues of those who wait": (mysql.NEXT_WAITING_QUEUE, ("a",)),
             "next due": (mysql.NEXT_DUE, ("q",)),
         },
         lambda plan: "'ALL'" in plan or "'index'" in plan or "filesort" in plan,
@@ -134,7 +147,7 @@ async def test_pitfall_22_counting_reads_the_index_alone(driver: DatabaseDriver)
     await _fill(driver, "q")
     statements = {"sqlite": sqlite.STATS, "postgresql": postgresql.STATS, "mysql": mysql.STATS}
     database = driver._database
-    parameters = (NOW, "q") if database.dialect == "sqlite" else ("q",)
+    parameters = {"sqlite": (NOW, "q", "q"), "postgresql": ("q",), "mysql": ("q", "q")}[database.dialect]
     question = f"{PLANS[database.dialect].explain} {statements[database.dialect]}"
 
     async def work(connection: AsyncConnection) -> str:
@@ -147,3 +160,68 @@ async def test_pitfall_22_counting_reads_the_index_alone(driver: DatabaseDriver)
     assert any(word in plan for word in ("COVERING INDEX ix_jobs_next", "Index Only Scan", "Using index"))
     stats = await driver.stats("q")
     assert (stats.available, stats.scheduled, stats.executing) == (ROWS, ROWS, 2 * ROWS)
+
+
+# ── jobs with keys ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def _fill_with_keys(driver: DatabaseDriver) -> None:
+    """Busy keys, idle ones, such as nobody has seen to, and unique keys of which half are over."""
+    line = [_with_keys(number) for number in range(ROWS)]
+    await driver.push(line)
+    await driver.push([replace(job, job_id=f"{job.job_id}-next", unique_key=f"{job.unique_key}-next") for job in line])
+    async with driver._database.transaction() as connection:
+        arrived = [_with_keys(number, "arrived", unique_key=None) for number in range(ROWS)]
+        await driver.push_within(
+            connection, [replace(job, queue=f"elsewhere-{number % 20}") for number, job in enumerate(arrived)]
+        )
+    await query(driver._database.url.text, "UPDATE unique_jobs SET expires_at = '2020-01-01' WHERE job_id LIKE '%next'")
+
+
+def _with_keys(number: int, name: str = "busy", unique_key: str | None = "") -> NewJob:
+    unique = None if unique_key is None else f"{unique_key}{name}-{number}"
+    return NewJob(f"{name}-{number}", "q", PAYLOAD, 0, f"{name}-{number}", unique, 3600.0)
+
+
+async def _use_keys(driver: DatabaseDriver) -> None:
+    await driver.push([_with_keys(number, name) for name in ("busy", "fresh") for number in range(5)])
+    held = [job.lease for job in await driver.fetch(["q"], 10, 60)]
+    assert await driver.complete(held) == set()
+    async with driver._database.transaction() as connection:
+        await driver.push_within(connection, [_with_keys(number, "within") for number in range(5)])
+    await driver.rescue(["q"])
+
+
+@asynccontextmanager
+async def _heard(database: Database) -> AsyncIterator[dict[str, Any]]:
+    """The statements that go through SQLAlchemy meanwhile, with parameters that each was given."""
+    heard: dict[str, Any] = {}
+
+    def hear(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, is_many: bool) -> None:
+        heard[statement] = parameters[0] if is_many else parameters
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", hear)
+    yield heard
+    event.remove(database.engine.sync_engine, "before_cursor_execute", hear)
+
+
+async def test_no_statement_about_keys_reads_a_table(driver: DatabaseDriver) -> None:
+    database = driver._database
+    await _fill_with_keys(driver)
+    tables = ("jobs", "waiting_jobs", "turns", "arrivals", "unique_jobs")
+    analyse = {"sqlite": "ANALYZE", "postgresql": "ANALYZE {}", "mysql": "ANALYZE TABLE {}"}[database.dialect]
+    await query(database.url.text, *(analyse.format(table) for table in tables))
+    async with _heard(database) as heard:
+        await _use_keys(driver)
+    about_tables = {text: given for text, given in heard.items() if any(table in text for table in tables)}
+    assert len(about_tables) > 12
+
+    async def work(connection: AsyncConnection) -> dict[str, str]:
+        plans = {}
+        for text, given in about_tables.items():
+            rows = await connection.exec_driver_sql(f"{PLANS[database.dialect].explain} {text}", given)
+            plans[text] = "\n".join(str(row) for row in rows)
+        return plans
+
+    plans = await database.read(work)
+    assert {text: plan for text, plan in plans.items() if re.search(SCANS[database.dialect], plan)} == {}

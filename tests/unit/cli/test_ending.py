@@ -14,6 +14,7 @@ PROGRAM = """
 import asyncio, sys, threading, time
 from core.cli.ending import ending_in_time
 from core.cli.event_loop import run_loop
+from core.threads import plainly_as
 
 async def deaf():
     while True:
@@ -31,7 +32,7 @@ async def leave_a_task():
     await asyncio.sleep(0)
 
 async def leave_a_thread():
-    asyncio.get_running_loop().run_in_executor(None, busy)
+    asyncio.get_running_loop().run_in_executor(None, plainly_as, "app.jobs.Busy 0190-id", busy)
     while not started.is_set():
         await asyncio.sleep(0)
 
@@ -75,7 +76,7 @@ def test_what_is_left_running_does_not_change_the_exit_code(end: str, code: int)
 def test_what_is_cut_off_is_named() -> None:
     said = run("leave_both", "pass").stderr
     assert "'deaf-task' does not end" in said
-    assert "threads of the app's code still run: " in said
+    assert "threads of the app's code still run: app.jobs.Busy 0190-id; they are cut off" in said
 
 
 def test_nothing_is_said_of_threads_that_end() -> None:

@@ -43,9 +43,19 @@ def test_routes_are_a_table_for_people(run: CommandLine) -> None:
 def test_jobs_are_listed_with_their_own_options_and_the_configured_ones(run: CommandLine) -> None:
     jobs = {row.pop("job"): row for row in run("--job-list", "--json").json()}
     module = f"{run.package}.jobs"
-    assert jobs[f"{module}.SendEmail"] == {"queue": "emails", "max_tries": 5, "retry_after": 30, "timeout": 10}
-    assert jobs[f"{module}.Ping"] == {"queue": "default", "max_tries": 3, "retry_after": 60.0, "timeout": 60.0}
+    own = {"queue": "emails", "max_tries": 5, "retry_after": 30, "timeout": 10}
+    assert jobs[f"{module}.SendEmail"] == {**own, "soft_timeout": None, "execution": "auto"}
+    configured = {"queue": "default", "max_tries": 3, "retry_after": 60.0, "timeout": 60.0}
+    assert jobs[f"{module}.Ping"] == {**configured, "soft_timeout": None, "execution": "auto"}
     assert "core.handle_message.HandleMessage" in jobs
+
+
+def test_jobs_are_a_table_for_people(run: CommandLine) -> None:
+    with Path(run.package, "jobs.py").open("a") as file:
+        file.write("class Sum(Job):\n    execution = 'process'\n    soft_timeout = 5\n")
+    lines = {line.split()[0]: line.split()[1:] for line in run("--job-list").out.splitlines()}
+    assert lines["job"] == ["queue", "max_tries", "retry_after", "timeout", "soft_timeout", "execution"]
+    assert lines[f"{run.package}.jobs.Sum"] == ["default", "3", "60", "60", "5", "process"]
 
 
 def test_an_app_without_routes_says_so(run: CommandLine) -> None:

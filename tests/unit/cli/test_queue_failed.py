@@ -78,7 +78,7 @@ def test_the_list_may_be_of_one_queue(run: CommandLine, ids: list[str]) -> None:
 
 def test_the_table_shows_the_last_line_of_each_traceback(run: CommandLine, ids: list[str]) -> None:
     head, *lines = run("queue-failed").out.splitlines()
-    assert head.split() == ["id", "failed_at", "queue", "job", "attempts", "exception"]
+    assert head.split() == ["id", "failed_at", "connection", "queue", "job", "attempts", "exception"]
     assert len(lines) == 3
     assert all(line.endswith("ValueError: no such address") for line in lines)
 
@@ -97,7 +97,7 @@ def test_of_a_message_the_table_shows_the_topic_and_of_a_long_text_the_first_lin
     second, first = run("queue-failed").out.splitlines()[1:]
     assert "  message fleet/saw/2  " in second
     assert first.endswith("core.errors.PayloadError: wrong")
-    assert re.search(r"\d\d:\d\d:\d\dZ  default  message fleet/saw/1  3  ", first)
+    assert re.search(r"\d\d:\d\d:\d\dZ  database    default  message fleet/saw/1  3  ", first)
 
 
 def test_a_message_is_shown_with_topic_and_payload_and_the_traceback_last(run: CommandLine) -> None:
@@ -124,8 +124,10 @@ def test_a_job_that_is_not_there_is_named_with_the_remedy(
 ) -> None:
     result = run(command, key)
     assert (result.code, result.out) == (1, "")
+    nothing = {"queue-show": "", "queue-retry": " Nothing was put back.", "queue-forget": " Nothing was deleted."}
     assert result.err == (
-        f"Error: There is no failed job {key!r}; `python main.py --queue-failed` lists those there are.\n"
+        f"Error: There is no failed job {key!r}; `python main.py --queue-failed` lists those there are."
+        f"{nothing[command]}\n"
     )
     assert failed_ids(run) == set(ids)
 
@@ -171,6 +173,19 @@ def test_retry_of_a_connection_that_is_not_there_is_an_error_and_keeps_the_row(r
     assert result.code == 1
     assert "There is no queue connection 'sqs'" in result.err
     assert failed_ids(run) == {"x"}
+
+
+def test_retry_says_which_jobs_went_back_to_another_connection(
+    run: CommandLine, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUEUE_CONNECTION", "redis")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")  # of which nothing is wanted
+    assert run("queue-retry", *ids[:2]).err == (
+        "2 jobs went back on the connection database, which QUEUE_CONNECTION=redis does not name: "
+        "a worker runs them with --connection database.\nPut back 2 failed jobs.\n"
+    )
+    monkeypatch.setenv("QUEUE_CONNECTION", "database")
+    assert available(run) == {"emails": 1, "other": 1}
 
 
 def test_several_may_be_named_and_each_is_put_back_once(run: CommandLine, ids: list[str]) -> None:

@@ -105,9 +105,15 @@ def test_once_is_one_job_if_there_is_one(run: CommandLine, told: Told) -> None:
     assert (options.max_jobs, options.stop_when_empty) == (1, True)
 
 
-def test_a_worker_says_what_it_serves_and_when_it_has_stopped(run: CommandLine) -> None:
+@pytest.fixture
+def runnable(run: CommandLine) -> None:
+    """Every job of the app has its handle()."""
     jobs = Path(run.package, "jobs.py")
     jobs.write_text(jobs.read_text().replace("class Ping(Job):\n    pass", "").replace("to: str", HANDLED))
+
+
+@pytest.mark.usefixtures("runnable")
+def test_a_worker_says_what_it_serves_and_when_it_has_stopped(run: CommandLine) -> None:
     result = run("queue-work", "--queue", "a=2,b=1", "--concurrency", "3", "--stop-when-empty")
     assert result.code == 0
     lines = [line.partition(" routemq.worker: ")[2] for line in result.err.splitlines()]
@@ -123,6 +129,12 @@ def test_a_worker_with_a_class_that_cannot_run_does_not_start(run: CommandLine) 
     assert (result.code, f"Error: {run.package}.jobs.Ping has no handle()" in result.err) == (1, True)
 
 
+def test_a_router_with_a_class_that_cannot_run_does_not_start(run: CommandLine) -> None:
+    result = run("router", "--start-timeout", "0")
+    assert (result.code, f"Error: {run.package}.jobs.Ping has no handle()" in result.err) == (1, True)
+
+
+@pytest.mark.usefixtures("runnable")
 def test_the_router_says_what_it_serves(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MQTT_PORT", "1")
     result = run("router", "--start-timeout", "0")
@@ -131,6 +143,17 @@ def test_the_router_says_what_it_serves(run: CommandLine, monkeypatch: pytest.Mo
     assert (
         f"routemq.router: router: 2 routes, MQTT broker localhost:1, jobs go to the database sqlite:///{place}\n"
     ) in result.err
+
+
+@pytest.mark.usefixtures("runnable")
+def test_the_router_names_the_settings_of_a_port_that_does_not_answer(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MQTT_PORT", "1")
+    monkeypatch.setenv("MQTT_TLS_ENABLED", "true")
+    monkeypatch.setenv("MQTT_TRANSPORT", "websockets")
+    result = run("router", "--start-timeout", "0")
+    assert "correct MQTT_BROKER, MQTT_PORT, MQTT_TLS_ENABLED=true, MQTT_TRANSPORT=websockets.\n" in result.err
 
 
 def test_a_misspelt_setting_is_told_at_start(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def test_a_payload_that_does_not_fit_names_route_topic_and_reason(handler: Any, 
     with pytest.raises(PayloadError) as refused:
         _arguments(handler, payload=payload)
     assert "route 'x/{pump}'" in str(refused.value)
-    assert f"topic 'x/7' ({len(payload)} bytes)" in str(refused.value)
+    assert f"topic 'x/7' ({len(payload)} bytes) is no " in str(refused.value)
     assert refused.value.__cause__ is not None
 
 

@@ -152,8 +152,8 @@ async def test_each_try_begins_to_count_anew(handling: Handling, driver: Recordi
         await dispatch(Ping())
 
     await handling(routed(controller, deduplicate_by="id"), tries=3).handle(message(b'{"id": 1}'))
-    first, second, third, fourth = keys(driver)
-    assert first == second == third != fourth
+    first, second = keys(driver)  # a try that counted on would not know its first job as the one that is stored
+    assert first != second
     assert records.failures == []
 
 

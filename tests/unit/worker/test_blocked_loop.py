@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
-from core.job import Job
+from core.job import Job, job_name
 from core.observability.events import JobCompleted
 from core.queue.worker.blocked_loop import _Watch, watch_loop
 from core.tasks import end_tasks
@@ -52,7 +53,7 @@ async def test_a_job_that_blocks_is_named_with_its_stack(workshop: Workshop, war
     await workshop.work(blocked_loop_warning=SOON)
     assert len(workshop.of(JobCompleted)) == 1
     (said,) = warnings.said
-    assert f"job-{job_id} blocks the event loop" in said
+    assert f"{job_name(Blocks)} {job_id} blocks the event loop" in said
     assert __file__ in said and "in handle" in said
 
 
@@ -65,6 +66,32 @@ async def test_once_per_blocking(warnings: Warnings) -> None:
         await asyncio.sleep(SOON)
     assert len(warnings.said) == 2
     await end_tasks(watching)
+
+
+class Loop:
+    """Answers at once."""
+
+    def call_soon_threadsafe(self, answer: Callable[[], None]) -> None:
+        answer()
+
+
+class Pauses:
+    """Between one question and the next; `wait` takes no time, and ends the watch after some."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.taken.append(seconds)
+        return len(self.taken) == 100
+
+
+def test_a_blocking_of_little_more_than_the_limit_is_seen() -> None:
+    """One that begins just after an answer is noticed from the next question on."""
+    watch, pauses = _Watch(cast("asyncio.AbstractEventLoop", Loop()), 5.0), Pauses()
+    watch._stopping = cast("threading.Event", pauses)
+    watch.run()
+    assert max(pauses.taken) <= 0.5
 
 
 async def test_without_a_limit_nothing_is_watched(workshop: Workshop) -> None:

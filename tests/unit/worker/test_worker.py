@@ -15,7 +15,7 @@ from core.errors import (
     PermanentError,
     QueueUnavailableError,
 )
-from core.job import Job
+from core.job import Job, job_name
 from core.observability.events import (
     HookFailed,
     JobCompleted,
@@ -226,7 +226,9 @@ async def test_pitfall_27_a_job_that_swallows_its_cancellation_has_timed_out_all
     assert isinstance(event.exception, JobTimeoutError)
 
 
-async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_returns(workshop: Workshop) -> None:
+async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_returns(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
     release, overlapping = threading.Event(), []
 
     class Slow(Job):
@@ -236,7 +238,7 @@ async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_re
             overlapping.append(1)
             release.wait(PROMPT)
 
-    await workshop.dispatch(Slow())
+    (job_id,) = await workshop.dispatch(Slow())
     worker, _ = workshop.start(max_tries=1, concurrency=1)
     await workshop.until(lambda: len(workshop.of(JobStarted)) == 1)
     await asyncio.sleep(0.2)  # well beyond the timeout
@@ -245,6 +247,7 @@ async def test_pitfall_27_a_thread_beyond_its_timeout_keeps_its_slot_until_it_re
     await workshop.until(lambda: len(workshop.of(JobFailed)) == 1)
     assert isinstance(workshop.of(JobFailed)[0].exception, JobTimeoutError)
     assert overlapping == [1]
+    assert f"job {job_name(Slow)} {job_id} runs in a thread beyond its 0.05 s" in caplog.text
 
 
 async def test_waiting_for_a_thread_does_not_count_towards_the_timeout(

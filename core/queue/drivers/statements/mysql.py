@@ -9,6 +9,7 @@ the way: in a small table the planner would read, and lock, all of them.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -30,10 +31,10 @@ ON DUPLICATE KEY UPDATE job_id = VALUES(job_id)
 """
 PUSH_ROW = "(%s, %s, %s, 0, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, UTC_TIMESTAMP(6))"
 
-# Queue, moment before which it does not look, limit. Returns available_at, id, job id, payload and attempts so far,
-# in order; the rows are locked.
+# Queue, moment before which it does not look, limit. Returns available_at, id, job id, payload, attempts so far and
+# turn, in order; the rows are locked.
 NEXT = """
-SELECT available_at, id, job_id, payload, attempts FROM jobs FORCE INDEX (ix_jobs_next)
+SELECT available_at, id, job_id, payload, attempts, turn FROM jobs FORCE INDEX (ix_jobs_next)
  WHERE queue = %s AND lease_expires_at IS NULL AND available_at BETWEEN %s AND UTC_TIMESTAMP(6)
  ORDER BY available_at, id
  LIMIT %s FOR UPDATE SKIP LOCKED
@@ -44,6 +45,21 @@ TAKE = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET attempts = attempts + 1, lease_token = %s,
        lease_expires_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN ({ids})
+"""
+
+# Queue, tokens, limit. Returns as NEXT does, of jobs that are leased under these tokens.
+NEXT_AGAIN = """
+SELECT available_at, id, job_id, payload, attempts, turn FROM jobs FORCE INDEX (ix_jobs_next)
+ WHERE queue = %s AND lease_expires_at IS NOT NULL AND lease_token IN ({tokens})
+ ORDER BY available_at, id
+ LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+
+# Token, lease in microseconds, ids.
+TAKE_AGAIN = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET lease_token = %s, lease_expires_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE id IN ({ids})
 """
 
@@ -106,7 +122,7 @@ SELECT EXISTS (SELECT 1 FROM jobs FORCE INDEX (ix_jobs_next) WHERE queue = %s AN
                 WHERE queue = %s AND lease_expires_at IS NULL AND available_at <= UTC_TIMESTAMP(6))
 """
 
-# Queue. Returns available, scheduled, executing, retryable, and the age of the oldest in microseconds.
+# Queue, twice. Returns available, scheduled, executing, retryable, and the age of the oldest in microseconds.
 STATS = """
 WITH job AS (
     SELECT attempts, available_at, available_at <= UTC_TIMESTAMP(6) AS due,
@@ -114,7 +130,8 @@ WITH job AS (
       FROM jobs WHERE queue = %s
 )
 SELECT COUNT(IF(NOT leased AND due, 1, NULL)),
-       COUNT(IF(NOT leased AND NOT due AND attempts = 0, 1, NULL)),
+       COUNT(IF(NOT leased AND NOT due AND attempts = 0, 1, NULL))
+           + (SELECT COUNT(*) FROM waiting_jobs WHERE queue = %s),
        COUNT(IF(leased, 1, NULL)),
        COUNT(IF(NOT leased AND NOT due AND attempts > 0, 1, NULL)),
        TIMESTAMPDIFF(MICROSECOND, MIN(IF(NOT leased AND due, available_at, NULL)), UTC_TIMESTAMP(6))
@@ -123,6 +140,11 @@ SELECT COUNT(IF(NOT leased AND due, 1, NULL)),
 
 # A queue. Returns the name of the next one that holds a job, if any: one look into the index.
 NEXT_QUEUE = "SELECT queue FROM jobs FORCE INDEX (ix_jobs_next) WHERE queue > %s ORDER BY queue LIMIT 1"
+NEXT_WAITING_QUEUE = """
+SELECT queue FROM waiting_jobs FORCE INDEX (ix_waiting_jobs_queue) WHERE queue > %s ORDER BY queue LIMIT 1
+"""
+
+NOW = "SELECT UTC_TIMESTAMP(6)"
 
 
 _LONG_AGO = "1970-01-01 00:00:00"
@@ -136,11 +158,20 @@ class MysqlStatements:
         self._floors = Floors()
 
     async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
+        if len(jobs) == 1:  # such as no other has room beside
+            await self.require_room(connection, jobs)
         new = [_columns(job) for job in jobs]
-        if len(new) == 1 and len(jobs[0].payload) > ALWAYS_FITS:
-            await _require_room(connection, *new[0])
         statement = PUSH.format(rows=", ".join([PUSH_ROW] * len(new)))
         await connection.exec_driver_sql(statement, tuple(value for row in new for value in row))
+
+    async def require_room(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        for job in jobs:
+            if len(job.payload) > ALWAYS_FITS:
+                await _require_room(connection, job)
+
+    async def now(self, connection: AsyncConnection) -> datetime:
+        now: datetime = first_column(await rows(connection, NOW))[0]
+        return now.replace(tzinfo=UTC)
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
@@ -151,8 +182,18 @@ class MysqlStatements:
             return available
 
         return [
-            FetchedJob(job_id, queue, text_to_payload(payload), attempts + 1, token)
-            for _, _, job_id, payload, attempts in await self._floors.fetch(queue, limit, take)
+            FetchedJob(job_id, queue, text_to_payload(payload), attempts + 1, token, turn)
+            for _, _, job_id, payload, attempts, turn in await self._floors.fetch(queue, limit, take)
+        ]
+
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        leased = await rows(connection, NEXT_AGAIN.format(tokens=_places(len(lost))), queue, *lost, limit)
+        await _change(connection, TAKE_AGAIN, [row[1] for row in leased], token, _microseconds(lease))
+        return [
+            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
+            for _, _, job_id, payload, attempts, turn in leased
         ]
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
@@ -193,14 +234,19 @@ class MysqlStatements:
         return bool(first_column(await rows(connection, BUSY, queue, queue))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
-        names = [""]
-        while following := first_column(await rows(connection, NEXT_QUEUE, names[-1])):
-            names += following
-        return names[1:]
+        return [*await _names(connection, NEXT_QUEUE), *await _names(connection, NEXT_WAITING_QUEUE)]
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
-        available, scheduled, executing, retryable, oldest = (await rows(connection, STATS, queue))[0]
+        available, scheduled, executing, retryable, oldest = (await rows(connection, STATS, queue, queue))[0]
         return QueueStats(queue, available, scheduled, executing, retryable, oldest_seconds=(oldest or 0) / 1e6)
+
+
+async def _names(connection: AsyncConnection, following: str) -> list[str]:
+    """The names of queues, each asked for by the one before."""
+    names = [""]
+    while name := first_column(await rows(connection, following, names[-1])):
+        names += name
+    return names[1:]
 
 
 async def _lock_held(connection: AsyncConnection, leases: Sequence[Lease]) -> dict[Lease, int]:
@@ -226,12 +272,12 @@ def _columns(job: NewJob) -> tuple[str, str, str, int]:
     return job.job_id, job.queue, payload_to_text(job.payload), _microseconds(job.delay)
 
 
-async def _require_room(connection: AsyncConnection, job_id: str, queue: str, payload: str, _delay: int) -> None:
+async def _require_room(connection: AsyncConnection, job: NewJob) -> None:
     """As much again as ALWAYS_FITS stays free, for the traceback beside it should the job fail."""
-    size, room = escaped_size(payload), await packet_room(connection) - ALWAYS_FITS
+    size, room = escaped_size(payload_to_text(job.payload)), await packet_room(connection) - ALWAYS_FITS
     if size > room:
         raise PayloadTooLargeError(
-            f"The payload of job {job_id} on queue {queue} takes {size} bytes in a statement; "
+            f"The payload of job {job.job_id} on queue {job.queue} takes {size} bytes in a statement; "
             f"the server's max_allowed_packet leaves {room}. Raise max_allowed_packet on the MySQL server, "
             "or store the data elsewhere and dispatch a reference."
         )

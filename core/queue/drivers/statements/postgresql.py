@@ -8,7 +8,7 @@ and not now(): inside a caller's long transaction, now() stands still.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -40,15 +40,16 @@ SELECT pg_notify('routemq_push', queue) FROM unnest($5::text[]) AS queue
 # $1 queues.
 NOTIFY = "SELECT pg_notify('routemq_push', queue) FROM unnest($1::text[]) AS queue"
 
-# What COPY fills in, and the store's moment for it: COPY takes no expressions.
-_COLUMNS = ("job_id", "queue", "payload", "attempts", "available_at", "dispatched_at")
 _NOW = "SELECT statement_timestamp()"
+
+# What COPY fills in. It takes no expressions: the moment is asked for before.
+_COLUMNS = ("job_id", "queue", "payload", "attempts", "available_at", "dispatched_at")
 _CONTROLS = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _COPY_FROM = 32
 """Jobs from which on COPY is quicker: it takes two round trips more."""
 
 # $1 queue, $2 limit, $3 token, $4 lease in seconds, $5 moment before which it does not look, or NULL.
-# Returns available_at, job id, payload and attempts, in order.
+# Returns available_at, job id, payload, attempts and turn, in order.
 # Each row goes to one fetcher: the lock is taken, and its conditions looked at again, before it is updated.
 # The order names lease_expires_at, always NULL here, since that is how the planner sees that the index fits.
 FETCH = """
@@ -63,9 +64,25 @@ WITH next AS (
        SET attempts = attempts + 1, lease_token = $3,
            lease_expires_at = statement_timestamp() + $4 * interval '1 second'
      WHERE id = ANY (ARRAY(SELECT id FROM next))
-    RETURNING id, available_at, job_id, payload, attempts
+    RETURNING id, available_at, job_id, payload, attempts, turn
 )
-SELECT available_at, job_id, payload, attempts FROM taken ORDER BY available_at, id
+SELECT available_at, job_id, payload, attempts, turn FROM taken ORDER BY available_at, id
+"""
+
+# $1 queue, $2 limit, $3 token, $4 lease in seconds, $5 tokens under which the jobs are leased so far. Returns as FETCH
+# does.
+FETCH_AGAIN = """
+WITH next AS (
+    SELECT id FROM jobs
+     WHERE queue = $1 AND lease_expires_at IS NOT NULL AND lease_token = ANY ($5::text[])
+     ORDER BY available_at, id
+     LIMIT $2 FOR UPDATE
+), taken AS (
+    UPDATE jobs SET lease_token = $3, lease_expires_at = statement_timestamp() + $4 * interval '1 second'
+     WHERE id = ANY (ARRAY(SELECT id FROM next))
+    RETURNING id, available_at, job_id, payload, attempts, turn
+)
+SELECT available_at, job_id, payload, attempts, turn FROM taken ORDER BY available_at, id
 """
 
 # $1 job ids, $2 tokens. Returns the job ids whose token was current.
@@ -139,7 +156,8 @@ WITH job AS (
       FROM jobs WHERE queue = $1
 )
 SELECT count(*) FILTER (WHERE NOT leased AND due),
-       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts = 0),
+       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts = 0)
+           + (SELECT count(*) FROM waiting_jobs WHERE queue = $1),
        count(*) FILTER (WHERE leased),
        count(*) FILTER (WHERE NOT leased AND NOT due AND attempts > 0),
        extract(epoch FROM statement_timestamp() - min(available_at) FILTER (WHERE NOT leased AND due))::float8
@@ -147,14 +165,17 @@ SELECT count(*) FILTER (WHERE NOT leased AND due),
 """
 
 # Returns the names of the queues that hold a job: one look into the index for each, however many jobs it has.
-QUEUES = """
+_QUEUES = """
 WITH RECURSIVE name (queue) AS (
-    SELECT min(queue) FROM jobs
+    SELECT min(queue) FROM {jobs}
     UNION ALL
-    SELECT (SELECT min(jobs.queue) FROM jobs WHERE jobs.queue > name.queue) FROM name WHERE name.queue IS NOT NULL
+    SELECT (SELECT min(jobs.queue) FROM {jobs} AS jobs WHERE jobs.queue > name.queue) FROM name
+     WHERE name.queue IS NOT NULL
 )
 SELECT queue FROM name WHERE queue IS NOT NULL
 """
+QUEUES = _QUEUES.format(jobs="jobs")
+WAITING_QUEUES = _QUEUES.format(jobs="waiting_jobs")
 
 
 class PostgresqlStatements:
@@ -172,16 +193,26 @@ class PostgresqlStatements:
         columns = [(job.job_id, job.queue, payload_to_text(job.payload), float(job.delay)) for job in jobs]
         await _rows(connection, PUSH, *map(list, zip(*columns, strict=True)), list(tell))
 
+    async def require_room(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        """There is always room."""
+
+    async def now(self, connection: AsyncConnection) -> datetime:
+        now: datetime = first_column(await _rows(connection, _NOW))[0]
+        return now
+
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
         async def take(floor: Any, count: int) -> Sequence[Any]:
             return await _rows(connection, FETCH, queue, count, token, float(lease), floor)
 
-        return [
-            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token)
-            for _, job_id, payload, attempts in await self._floors.fetch(queue, limit, take)
-        ]
+        return _fetched(await self._floors.fetch(queue, limit, take), queue, token)
+
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        taken = await _rows(connection, FETCH_AGAIN, queue, limit, token, float(lease), list(lost))
+        return _fetched(taken, queue, token)
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         return set(first_column(await _rows(connection, REMOVE, *_columns(leases))))
@@ -211,7 +242,7 @@ class PostgresqlStatements:
         return bool(first_column(await _rows(connection, BUSY, queue))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
-        return first_column(await _rows(connection, QUEUES))
+        return first_column([*await _rows(connection, QUEUES), *await _rows(connection, WAITING_QUEUES)])
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
         available, scheduled, executing, retryable, oldest = (await _rows(connection, STATS, queue))[0]
@@ -228,6 +259,13 @@ async def _rows(connection: AsyncConnection, statement: str, *parameters: Any) -
         return await rows(connection, statement, *parameters)
     answer: Sequence[Any] = await call(connection, lambda driver: driver.fetch(statement, *parameters))
     return answer
+
+
+def _fetched(taken: Sequence[Any], queue: str, token: str) -> list[FetchedJob]:
+    return [
+        FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
+        for _, job_id, payload, attempts, turn in taken
+    ]
 
 
 async def _copy(connection: AsyncConnection, jobs: Sequence[NewJob]) -> bool:

@@ -39,14 +39,26 @@ then has to wait for it while another thread is at work: that takes longer than 
 PUSH_BLOCK = _PUSH % ", ".join([_JOB] * _BLOCK)
 
 # ? token, moment when the lease ends, queue, now, limit.
-# Returns available_at, id, job id, payload and attempts, in no order.
+# Returns available_at, id, job id, payload, attempts and turn, in no order.
 FETCH = """
 UPDATE jobs SET attempts = attempts + 1, lease_token = ?, lease_expires_at = ?
  WHERE id IN (SELECT id FROM jobs
                WHERE queue = ? AND lease_expires_at IS NULL AND available_at <= ?
                ORDER BY lease_expires_at, available_at, id
                LIMIT ?)
-RETURNING available_at, id, job_id, payload, attempts
+RETURNING available_at, id, job_id, payload, attempts, turn
+"""
+
+# ? token, moment when the lease ends, queue, tokens under which the jobs are leased so far: a JSON array, limit.
+# Returns as FETCH does.
+FETCH_AGAIN = """
+UPDATE jobs SET lease_token = ?, lease_expires_at = ?
+ WHERE id IN (SELECT id FROM jobs
+               WHERE queue = ? AND lease_expires_at IS NOT NULL
+                 AND lease_token IN (SELECT value FROM json_each(?))
+               ORDER BY available_at, id
+               LIMIT ?)
+RETURNING available_at, id, job_id, payload, attempts, turn
 """
 
 # ? leases: JSON, an array of [job id, token]. Returns the job ids whose token was current.
@@ -107,14 +119,15 @@ SELECT EXISTS (SELECT 1 FROM jobs WHERE queue = ? AND lease_expires_at IS NOT NU
     OR EXISTS (SELECT 1 FROM jobs WHERE queue = ? AND lease_expires_at IS NULL AND available_at <= ?)
 """
 
-# ? now, queue. Returns available, scheduled, executing, retryable, and since when the oldest is available.
+# ? now, queue, queue. Returns available, scheduled, executing, retryable, and since when the oldest is available.
 STATS = """
 WITH job AS (
     SELECT attempts, available_at, available_at <= ? AS due, lease_expires_at IS NOT NULL AS leased
       FROM jobs WHERE queue = ?
 )
 SELECT count(*) FILTER (WHERE NOT leased AND due),
-       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts = 0),
+       count(*) FILTER (WHERE NOT leased AND NOT due AND attempts = 0)
+           + (SELECT count(*) FROM waiting_jobs WHERE queue = ?),
        count(*) FILTER (WHERE leased),
        count(*) FILTER (WHERE NOT leased AND NOT due AND attempts > 0),
        min(available_at) FILTER (WHERE NOT leased AND due)
@@ -122,14 +135,17 @@ SELECT count(*) FILTER (WHERE NOT leased AND due),
 """
 
 # Returns the names of the queues that hold a job: one look into the index for each, however many jobs it has.
-QUEUES = """
+_QUEUES = """
 WITH RECURSIVE name (queue) AS (
-    SELECT min(queue) FROM jobs
+    SELECT min(queue) FROM {jobs}
     UNION ALL
-    SELECT (SELECT min(jobs.queue) FROM jobs WHERE jobs.queue > name.queue) FROM name WHERE name.queue IS NOT NULL
+    SELECT (SELECT min(jobs.queue) FROM {jobs} AS jobs WHERE jobs.queue > name.queue) FROM name
+     WHERE name.queue IS NOT NULL
 )
 SELECT queue FROM name WHERE queue IS NOT NULL
 """
+QUEUES = _QUEUES.format(jobs="jobs")
+WAITING_QUEUES = _QUEUES.format(jobs="waiting_jobs")
 
 
 class SqliteStatements:
@@ -145,14 +161,23 @@ class SqliteStatements:
         else:
             await connection.exec_driver_sql(PUSH, new)
 
+    async def require_room(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        """There is always room."""
+
+    async def now(self, connection: AsyncConnection) -> datetime:
+        return datetime.now(UTC)
+
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
         taken = await _rows(connection, FETCH, token, moment(lease), queue, moment(), limit)
-        return [
-            FetchedJob(job_id, queue, text_to_payload(payload), attempts, token)
-            for _, _, job_id, payload, attempts in sorted(taken)
-        ]
+        return _fetched(taken, queue, token)
+
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        taken = await _rows(connection, FETCH_AGAIN, token, moment(lease), queue, json.dumps(lost), limit)
+        return _fetched(taken, queue, token)
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         return set(first_column(await _rows(connection, REMOVE, _json(leases))))
@@ -178,10 +203,10 @@ class SqliteStatements:
         return bool(first_column(await _rows(connection, BUSY, queue, queue, moment()))[0])
 
     async def queues(self, connection: AsyncConnection) -> list[str]:
-        return first_column(await _rows(connection, QUEUES))
+        return first_column([*await _rows(connection, QUEUES), *await _rows(connection, WAITING_QUEUES)])
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
-        found = await _rows(connection, STATS, moment(), queue)
+        found = await _rows(connection, STATS, moment(), queue, queue)
         available, scheduled, executing, retryable, oldest = found[0]
         return QueueStats(
             queue, available, scheduled, executing, retryable, oldest_seconds=_age(oldest) if oldest else 0.0
@@ -210,6 +235,13 @@ def _push(connection: sqlite3.Connection, new: Sequence[Sequence[Any]]) -> None:
         for start in range(0, whole, _BLOCK):
             cursor.execute(PUSH_BLOCK, list(chain.from_iterable(new[start : start + _BLOCK])))
         cursor.executemany(PUSH, new[whole:])
+
+
+def _fetched(taken: Sequence[Any], queue: str, token: str) -> list[FetchedJob]:
+    return [
+        FetchedJob(job_id, queue, text_to_payload(payload), attempts, token, turn)
+        for _, _, job_id, payload, attempts, turn in sorted(taken)
+    ]
 
 
 def moment(delay: float = 0.0) -> str:

@@ -9,6 +9,7 @@ they lock. All of them judge time by the store's clock.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,15 +24,26 @@ class Statements(Protocol):
     """Bytes of payload that one `push` writes, unless a single job has more."""
 
     async def push(self, connection: AsyncConnection, jobs: Sequence[NewJob], tell: Collection[str] = ()) -> None:
-        """Insert jobs in their order, as one write. A job id that is there already is left as it is.
+        """Insert jobs without keys in their order, as one write. A job id that is there already is left as it is.
 
         `tell` are queues whose workers are told of it, where the channel said that a push may carry that.
         """
+
+    async def require_room(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        """Raise PayloadTooLargeError where the server takes no statement that would store one of these jobs."""
+
+    async def now(self, connection: AsyncConnection) -> datetime:
+        """The store's clock."""
 
     async def fetch(
         self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str
     ) -> list[FetchedJob]:
         """Lease the first available jobs for `lease` seconds and count a try; passes by locked rows."""
+
+    async def fetch_again(
+        self, connection: AsyncConnection, queue: str, limit: int, lease: float, token: str, lost: Sequence[str]
+    ) -> list[FetchedJob]:
+        """Take over jobs that are leased under the tokens `lost`: as `fetch` does, but without counting a try."""
 
     async def remove(self, connection: AsyncConnection, leases: Sequence[Lease]) -> set[str]:
         """Delete jobs."""
@@ -58,4 +70,4 @@ class Statements(Protocol):
         """Names of the queues that hold a job, in any order."""
 
     async def stats(self, connection: AsyncConnection, queue: str) -> QueueStats:
-        """Counts per state, `failed` left out. Reads the index alone."""
+        """Counts per state, `failed` left out. Reads indexes alone."""

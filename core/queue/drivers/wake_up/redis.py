@@ -7,13 +7,11 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.clock import Backoff
-from core.redis_client import OUT_OF_REACH
+from core.redis_client import FAULTS, RedisClient, subscriber
 from core.tasks import end_tasks
 
 _log = logging.getLogger("routemq.queue.redis")
@@ -27,7 +25,7 @@ ANSWER = 10.0
 class RedisWakeUp:
     """Listens on the queues' channels. Its connection is made anew whenever it is lost."""
 
-    def __init__(self, client: Redis, channels: Sequence[str]) -> None:
+    def __init__(self, client: RedisClient, channels: Sequence[str]) -> None:
         self._client = client
         self._channels = channels
         self._pushed = asyncio.Event()
@@ -49,28 +47,30 @@ class RedisWakeUp:
         while True:
             try:
                 await self._listen_once(backoff)
-            except (*OUT_OF_REACH, RedisError) as error:
+            except FAULTS as error:
                 _log.debug("lost the wake-up connection: %s", error)
             await asyncio.sleep(backoff.next())
 
     async def _listen_once(self, backoff: Backoff) -> None:
-        async with self._client.pubsub() as subscriber:
+        async with asyncio.timeout(ANSWER):
+            listening = await subscriber(self._client)
+        async with listening:
             async with asyncio.timeout(ANSWER):
-                await subscriber.subscribe(*self._channels)
+                await listening.subscribe(*self._channels)
             while True:
-                kind = await _next_kind(subscriber)
+                kind = await _next_kind(listening)
                 if kind != "pong":
                     # A confirmed subscription wakes as well: something may have come before it stood.
                     backoff.reset()
                     self._pushed.set()
 
 
-async def _next_kind(subscriber: PubSub) -> str:
+async def _next_kind(listening: PubSub) -> str:
     """The kind of the next message. A peer that is gone without a word is found out by a ping it does not answer."""
-    message = await subscriber.get_message(timeout=CHECK)
+    message = await listening.get_message(timeout=CHECK)
     if message is None:
-        await subscriber.ping()
-        message = await subscriber.get_message(timeout=ANSWER)
+        await listening.ping()
+        message = await listening.get_message(timeout=ANSWER)
     if message is None:
         raise RedisTimeoutError("no answer to a ping")
     return str(message["type"])

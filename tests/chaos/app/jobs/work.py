@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from math import inf
+from pathlib import Path
 
 from core.job import Job
 from tests.chaos.app import record
@@ -67,10 +67,23 @@ class DoomedWork(Work):
         record.ledger().write("failed", self.order, job=self.job_id)
 
 
+class KeyedWork(Work):
+    ordering_key = "key"
+    key: str = ""
+
+
 class HeldWork(Work):
     async def handle(self) -> None:
         with record.one_try(self, self.order):
-            await asyncio.sleep(inf if "HOLD" in os.environ else self.seconds)
+            while Path(os.environ["HOLD"]).exists():  # noqa: ASYNC110, a file
+                await asyncio.sleep(0.05)
+
+
+class OnceWork(Work):
+    max_tries = 1
+
+    def fail_on_purpose(self) -> None:
+        """It would not be tried again."""
 
 
 _CLASSES: dict[Kind, type[Work]] = {
@@ -78,9 +91,14 @@ _CLASSES: dict[Kind, type[Work]] = {
     "thread": ThreadWork,
     "process": ProcessWork,
     "doomed": DoomedWork,
+    "keyed": KeyedWork,
+    "once": OnceWork,
     "held": HeldWork,
 }
 
 
 def job_of(order: Order) -> Work:
-    return _CLASSES[order.kind](order=order.id, seconds=order.seconds, failures=order.failures)
+    job = _CLASSES[order.kind](order=order.id, seconds=order.seconds, failures=order.failures)
+    if isinstance(job, KeyedWork):
+        job.key = order.key
+    return job

@@ -1,0 +1,51 @@
+"""What a job class says that a worker could make nothing of, found at start rather than at the first job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from inspect import Parameter, get_annotations, getattr_static, signature
+from typing import Any
+
+from core.job import HOOKS, OPTIONS, RESERVED, Job
+
+_CLOSE = 0.8
+"""How much alike two names are: `max_retries` and `max_tries` by 0.9, of 1."""
+
+
+def problems_of(cls: type[Job]) -> Iterator[str]:
+    """Why no worker can run this class, as the rest of a sentence that begins with its name."""
+    if cls.handle is Job.handle:
+        yield "has no handle(): define it, as `async def` or `def`"
+    for name in _required_arguments(cls):
+        yield f"has a handle() that wants {name!r}, and it is called without arguments: make that a field of the class"
+    timeout, soft = _seconds(getattr(cls, "timeout", None)), _seconds(getattr(cls, "soft_timeout", None))
+    if timeout and soft >= timeout:
+        yield f"has soft_timeout={soft:g}, which comes no earlier than its timeout={timeout:g}: lower it"
+
+
+def near_options(cls: type[Job]) -> Iterator[str]:
+    """The class' own attributes that are called almost like an option, each with the option that may be meant."""
+    for name, value in vars(cls).items():
+        if (
+            name.startswith("_")
+            or name in RESERVED | HOOKS
+            or name in get_annotations(cls)
+            or hasattr(value, "__get__")
+        ):
+            continue
+        for option in get_close_matches(name, sorted({*OPTIONS, "queue", "execution"}), n=1, cutoff=_CLOSE):
+            yield f"{name} is no option and changes nothing; is it {option}?"
+
+
+def _required_arguments(cls: type[Job]) -> Iterator[str]:
+    handle = getattr_static(cls, "handle")
+    bound = 0 if isinstance(handle, staticmethod | classmethod) else 1
+    for each in list(signature(cls.handle).parameters.values())[bound:]:
+        if each.default is Parameter.empty and each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            yield each.name
+
+
+def _seconds(value: Any) -> float:
+    """What a class says; 0, which is for never, where it says nothing, or (a property) only each job does."""
+    return value if isinstance(value, int | float) else 0.0

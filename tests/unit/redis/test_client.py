@@ -1,0 +1,51 @@
+"""The clients that REDIS_URL makes: what they are given for their connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import SSLConnection
+from redis.asyncio.sentinel import SentinelManagedSSLConnection
+
+from config.redis import RedisSettings
+from core.redis.cluster import Cluster
+from core.redis.sentinel import MasterPool
+from core.redis_client import RedisClient, address_of, new_redis
+
+
+def client_of(url: str) -> RedisClient:
+    return new_redis(RedisSettings.model_validate({"url": url, "max_connections": 7}))
+
+
+def test_one_server() -> None:
+    client = client_of("rediss://u:p@here:7000/2")
+    assert isinstance(client, Redis) and isinstance(client.connection_pool, BlockingConnectionPool)
+    pool = client.connection_pool
+    assert pool.connection_class is SSLConnection and pool.max_connections == 7
+    assert {"host": "here", "port": 7000, "db": 2, "password": "p"}.items() <= pool.connection_kwargs.items()
+    assert str(address_of(client)) == "here:7000"
+
+
+def test_a_master_that_sentinels_name() -> None:
+    client = client_of("rediss+sentinel://u:p@a,b/jobs/2?sentinel_password=q&ssl_ca_certs=/ca.pem")
+    assert isinstance(client, Redis) and isinstance(client.connection_pool, MasterPool)
+    pool = client.connection_pool
+    assert pool.connection_class is SentinelManagedSSLConnection and pool.max_connections == 7
+    login = {"username": "u", "password": "p", "db": 2, "ssl_ca_certs": "/ca.pem"}
+    assert login.items() <= pool.connection_kwargs.items()
+    asked: list[Any] = [each.connection_pool for each in pool.sentinels._sentinels]
+    assert [each.connection_class for each in asked] == [SSLConnection] * 2
+    assert [each.connection_kwargs["password"] for each in asked] == ["q"] * 2
+    assert [each.connection_kwargs["ssl_ca_certs"] for each in asked] == ["/ca.pem"] * 2
+    assert str(address_of(client)) == "jobs (by Sentinel at a:26379, b:26379)"
+
+
+def test_a_cluster() -> None:
+    client = client_of("rediss+cluster://u:p@a:1,b:2")
+    assert isinstance(client, Cluster)
+    assert {"max_connections": 7, "password": "p", "connection_class": SSLConnection}.items() <= (
+        client.get_connection_kwargs().items()
+    )
+    assert [(node.host, node.port) for node in client.startup_nodes] == [("a", 1), ("b", 2)]
+    assert str(address_of(client)) == "a:1, b:2 (a cluster)"
