@@ -5,6 +5,8 @@ async with ScriptedBroker() as broker:
     session.publish("a/b", b"x", mid=7)
     assert await session.next_puback() == 7
     session.cut()
+
+It is strict: what a client may not send (tests/client_conduct.py) fails the test at the end of the block.
 """
 
 from __future__ import annotations
@@ -16,29 +18,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from tests.client_conduct import DISCONNECT, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, ClientConduct, Connect
 from tests.servers.process import free_port
 
-CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
-PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
+CONNACK, SUBACK, PINGRESP = 2, 9, 13
 
-_SESSION_EXPIRY, _RECEIVE_MAXIMUM = 0x11, 0x21
 _PATIENCE = 20.0  # seconds after which a test that waits for something is told that it never came
-
-
-@dataclass(frozen=True)
-class Connect:
-    """What a client said in its CONNECT."""
-
-    level: int
-    client_id: str
-    clean: bool
-    keepalive: int
-    username: str | None = None
-    password: str | None = None
-    will_topic: str | None = None
-    will_payload: bytes | None = None
-    session_expiry: int | None = None
-    receive_maximum: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +47,14 @@ class Session:
 
     connect: Connect
     writer: asyncio.StreamWriter
+    conduct: ClientConduct
     subscribes: asyncio.Queue[Subscribe] = field(default_factory=asyncio.Queue)
     publishes: asyncio.Queue[Publish] = field(default_factory=asyncio.Queue)
     pubacks: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
     pings: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     said_disconnect: bool = False
+    puback_count: int = 0
 
     @property
     def is_v5(self) -> bool:
@@ -102,6 +89,8 @@ class Session:
         properties: bytes = b"",
     ) -> None:
         """QoS 1 with a `mid`, QoS 0 without."""
+        if mid:
+            self.conduct.was_sent(mid, payload)
         body = _text(topic) + (struct.pack("!H", mid) if mid else b"")
         body += (_varint(len(properties)) + properties) if self.is_v5 else b""
         self.send(PUBLISH, body + payload, flags=8 * duplicate | 2 * bool(mid) | retain)
@@ -141,6 +130,10 @@ class ScriptedBroker:
         self.answers_subscribe = True
         self.answers_publish = True
         self.answers_ping = True
+        self.may_acknowledge: Callable[[bytes], bool] = lambda _: True
+        """Whether the message with this payload may be acknowledged by now."""
+        self.violations: list[str] = []
+        """What clients did that they may not."""
         self.on_connack: Callable[[Session], None] = lambda _: None
         """Called right after CONNACK, before anything else is read."""
         self._sessions: asyncio.Queue[Session] = asyncio.Queue()
@@ -157,6 +150,12 @@ class ScriptedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        if error is None:
+            self.require_good_conduct()
+
+    def require_good_conduct(self) -> None:
+        """Raise AssertionError where a client did what it may not."""
+        assert not self.violations, "\n".join(self.violations)
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._accept, self.host, self.port)
@@ -197,14 +196,17 @@ class ScriptedBroker:
             writer.write(self.greeting)
             await reader.read()
             return
-        _, _, body = await _packet(reader)
-        connect = _parse_connect(body)
+        conduct = ClientConduct(self.violations, lambda payload: self.may_acknowledge(payload))
+        conduct.sends(*await _packet(reader))
+        connect = conduct.connect
+        if connect is None:
+            return
         self.connects.append(connect)
         self._attempts.put_nowait(connect)
         if not self.answers_connect:
             await reader.read()
             return
-        session = Session(connect, writer)
+        session = Session(connect, writer, conduct)
         properties = b"\x00" if session.is_v5 else b""
         session.send(CONNACK, bytes([self.session_present and not self.connack, self.connack]) + properties)
         if self.connack:
@@ -217,31 +219,34 @@ class ScriptedBroker:
     async def _listen(self, reader: asyncio.StreamReader, session: Session) -> None:
         try:
             while not session.said_disconnect:
-                kind, flags, body = await _packet(reader)
-                self._answer(session, kind, flags, body)
+                first, length, body = await _packet(reader)
+                session.conduct.sends(first, length, body)
+                self._answer(session, first >> 4, first & 15, body)
         finally:
             session.ended.set()
+        session.conduct.sends_more(await reader.read())
 
     def _answer(self, session: Session, kind: int, flags: int, body: bytes) -> None:
-        match kind:
-            case 8:
-                self._answer_subscribe(session, body)
-            case 3:
-                self._answer_publish(session, flags, body)
-            case 4:
-                session.pubacks.put_nowait(struct.unpack("!H", body[:2])[0])
-            case 12:
-                session.pings.put_nowait(None)
-                if self.answers_ping:
-                    session.send(PINGRESP, b"")
-            case 14:
-                session.said_disconnect = True
+        if kind == SUBSCRIBE:
+            self._answer_subscribe(session, body)
+        elif kind == PUBLISH:
+            self._answer_publish(session, flags, body)
+        elif kind == PUBACK:
+            session.puback_count += 1
+            session.pubacks.put_nowait(struct.unpack("!H", body[:2])[0])
+        elif kind == PINGREQ:
+            session.pings.put_nowait(None)
+            if self.answers_ping:
+                session.send(PINGRESP, b"")
+        elif kind == DISCONNECT:
+            session.said_disconnect = True
 
     def _answer_subscribe(self, session: Session, body: bytes) -> None:
         properties = _varint_at(body, 2)[0] + 1 if session.is_v5 else 0
         filters = _parse_filters(body[2 + properties :])
         session.subscribes.put_nowait(Subscribe(filters))
         if self.answers_subscribe:
+            session.conduct.was_answered(struct.unpack("!H", body[:2])[0])
             codes = bytes(self.suback(topic_filter, qos) for topic_filter, qos in filters)
             session.send(SUBACK, body[:2] + (b"\x00" if session.is_v5 else b"") + codes)
 
@@ -249,66 +254,17 @@ class ScriptedBroker:
         publish = _parse_publish(body, flags, is_v5=session.is_v5)
         session.publishes.put_nowait(publish)
         if publish.qos and self.answers_publish:
+            session.conduct.was_answered(publish.mid)
             session.send(PUBACK, struct.pack("!H", publish.mid))
 
 
-async def _packet(reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
+async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
+    """The first byte, the length as it was written, and the rest."""
     first = (await reader.readexactly(1))[0]
-    length = shift = 0
-    while True:
-        byte = (await reader.readexactly(1))[0]
-        length |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return first >> 4, first & 15, await reader.readexactly(length)
-
-
-def _parse_connect(body: bytes) -> Connect:
-    _, at = _bytes_at(body, 0)
-    level, flags, keepalive = struct.unpack_from("!BBH", body, at)
-    at += 4
-    expiry = maximum = None
-    if level == 5:
-        length, at = _varint_at(body, at)
-        expiry, maximum = _connect_properties(body[at : at + length])
-        at += length
-    client_id, at = _bytes_at(body, at)
-    will_topic = will_payload = username = password = None
-    if flags & 4:
-        at += 1 if level == 5 else 0  # no properties of the will
-        will_topic, at = _bytes_at(body, at)
-        will_payload, at = _bytes_at(body, at)
-    if flags & 128:
-        username, at = _bytes_at(body, at)
-    if flags & 64:
-        password, at = _bytes_at(body, at)
-    return Connect(
-        level,
-        client_id.decode(),
-        bool(flags & 2),
-        keepalive,
-        username.decode() if username is not None else None,
-        password.decode() if password is not None else None,
-        will_topic.decode() if will_topic is not None else None,
-        will_payload,
-        expiry,
-        maximum,
-    )
-
-
-def _connect_properties(data: bytes) -> tuple[int | None, int | None]:
-    expiry = maximum = None
-    at = 0
-    while at < len(data):
-        if data[at] == _SESSION_EXPIRY:
-            (expiry,) = struct.unpack_from("!I", data, at + 1)
-            at += 5
-        elif data[at] == _RECEIVE_MAXIMUM:
-            (maximum,) = struct.unpack_from("!H", data, at + 1)
-            at += 3
-        else:
-            raise AssertionError(f"unexpected CONNECT property {data[at]:#x}")
-    return expiry, maximum
+    length = await reader.readexactly(1)
+    while length[-1] > 127:
+        length += await reader.readexactly(1)
+    return first, length, await reader.readexactly(_varint_at(length, 0)[0])
 
 
 def _parse_publish(body: bytes, flags: int, *, is_v5: bool) -> Publish:

@@ -12,6 +12,7 @@ know, so a job whose data another version of its class would misread, or whose t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any
@@ -57,6 +58,9 @@ class _OrderingKey(msgspec.Struct):
     ordering_key: str | None = None
 
 
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What a decoder raises: some errors of UTF-8 are ValueErrors of Python's, and JSON can nest too deeply."""
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
 _version_decoder = msgspec.json.Decoder(_Version)
@@ -82,7 +86,7 @@ def read_envelope(payload: bytes) -> Envelope:
     """Read a payload. Raises EnvelopeError, or EnvelopeVersionError if a newer RouteMQ wrote it."""
     try:
         envelope = _decoder.decode(payload)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _UNREADABLE as error:
         _check_version(_version_of(payload))  # that it is newer explains it better
         raise EnvelopeError(f"The payload is no whole envelope: {error}.") from error
     _check_version(envelope.v)
@@ -106,7 +110,7 @@ def load_job(envelope: Envelope, registry: JobRegistry) -> Job:
         data = upgraded_data(cls, data, envelope.version)
     job = decode_data(cls, data)
     if envelope.options:
-        vars(job).update({name: envelope.options[name] for name in OPTIONS if name in envelope.options})
+        vars(job).update(_stored_options(job, envelope.options))
     job.job_id = envelope.id
     return job
 
@@ -115,7 +119,7 @@ def job_of(payload: bytes) -> str:
     """The class name in a payload, or "" where it cannot be told."""
     try:
         return _name_decoder.decode(payload).job
-    except (msgspec.MsgspecError, ValueError):
+    except _UNREADABLE:
         return ""
 
 
@@ -123,14 +127,14 @@ def ordering_key_of(payload: bytes) -> str | None:
     """The ordering key in a payload; None where it has none, or that cannot be told."""
     try:
         return _ordering_key_decoder.decode(payload).ordering_key
-    except (msgspec.MsgspecError, ValueError):
+    except _UNREADABLE:
         return None
 
 
 def _version_of(payload: bytes) -> int:
     try:
         return _version_decoder.decode(payload).v
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _UNREADABLE as error:
         raise EnvelopeError(f"The payload is no envelope: {error}.") from error
 
 
@@ -159,6 +163,14 @@ def _own_options(job: Job, own: dict[str, Any]) -> dict[str, int | float]:
             "Set it there; a value of the job's own needs another name. Nothing was stored."
         )
     return {name: _checked_option(job, name, own[name]) for name in OPTIONS if name in own}
+
+
+def _stored_options(job: Job, stored: Mapping[str, Any]) -> dict[str, int | float]:
+    """Checked anew: others may have written them."""
+    try:
+        return {name: _checked_option(job, name, stored[name]) for name in OPTIONS if name in stored}
+    except DispatchError as error:
+        raise EnvelopeError(f"the stored options cannot be: {error}") from error
 
 
 def _checked_option(job: Job, name: str, value: Any) -> float:

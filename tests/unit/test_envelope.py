@@ -11,7 +11,14 @@ import pytest
 from core.clock import CENTURY
 from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError, JobVersionError, UnknownJobError
 from core.job import Job, job_name
-from core.queue.envelope import VERSION, job_of, load_job, ordering_key_of, read_envelope, write_envelope
+from core.queue.envelope import (
+    VERSION,
+    job_of,
+    load_job,
+    ordering_key_of,
+    read_envelope,
+    write_envelope,
+)
 from core.queue.registry import JobRegistry
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, 1, tzinfo=UTC)
@@ -310,6 +317,22 @@ def test_data_that_does_not_fit_the_class_is_an_envelope_error(data: Any) -> Non
 
 def test_what_a_later_release_adds_to_this_version_is_passed_over() -> None:
     assert loaded(changed(tenant="a")).to == "a@example.com"
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_tries": 0}, {"max_tries": 2.5}, {"timeout": -1}, {"retry_after": 1e300}, {"soft_timeout": 10**30}]
+)
+def test_options_that_cannot_be_are_an_envelope_error(options: dict[str, float]) -> None:
+    with pytest.raises(EnvelopeError, match=r"stored options cannot be: .*SendEmail: .* is not usable; give"):
+        loaded(changed(options=options))
+
+
+@pytest.mark.parametrize("payload", [b'{"a":' * 5000, b'{"v":1,"job":"a","data":' + b"[" * 5000])
+def test_what_nests_too_deeply_is_an_envelope_error(payload: bytes) -> None:
+    with pytest.raises(EnvelopeError, match="The payload is no"):
+        read_envelope(payload)
+    assert job_of(payload) == ""
+    assert ordering_key_of(payload) is None
 
 
 def test_only_options_come_out_of_the_options() -> None:

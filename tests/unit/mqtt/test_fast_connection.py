@@ -43,6 +43,8 @@ async def test_pitfall_05_pubacks_of_one_turn_of_the_loop_are_one_write(
     monkeypatch.setattr(Client, "_sock_send", noted_send)
     async with running(fast_5, "a", client_id="router", handle=handle_at_once):
         session = await broker.next_session()
+        for mid in range(1, 51):
+            session.conduct.was_sent(mid, b"x")
         # In one write: in fifty, TCP would hold back what exceeds its first window.
         session.writer.write(b"".join(b"\x32\x07\x00\x01a" + mid.to_bytes(2, "big") + b"\x00x" for mid in range(1, 51)))
         assert [await session.next_puback() for _ in range(50)] == list(range(1, 51))

@@ -340,9 +340,14 @@ async def test_an_option_that_is_no_number_fails_its_job_and_does_not_stop_the_w
 
 
 UNKNOWN_CLASS = b'{"v":1,"id":"a","job":"tests.Nope","queue":"q","dispatched_at":"2026-01-01T00:00:00Z","data":{}}'
+DEEP = UNKNOWN_CLASS.replace(b"{}", b"[" * 5000)
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b'{"v":1}', b'{"v":99,"id":"x"}', b"null", UNKNOWN_CLASS])
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{", b"\xff\xfe", b'{"v":1}', b'{"v":99,"id":"x"}', b"null", UNKNOWN_CLASS, DEEP],
+    ids=lambda payload: repr(payload[:30]),
+)
 async def test_pitfall_29_what_cannot_be_loaded_is_recorded_as_it_is(workshop: Workshop, payload: bytes) -> None:
     await workshop.driver.push([NewJob("bad", "default", payload)])
     await workshop.dispatch(Note(text="next"))
