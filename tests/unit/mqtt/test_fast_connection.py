@@ -15,8 +15,9 @@ from core.mqtt.fast_connection import FastConnection, obstacle
 from core.mqtt.message import IncomingMessage
 from core.mqtt.options import MqttOptions, TlsOptions
 from core.observability.events import BrokerLost
+from tests.client_conduct import DISCONNECT, PUBLISH
 from tests.mqtt_harness import Handler, running
-from tests.scripted_broker import DISCONNECT, PUBLISH, ScriptedBroker
+from tests.scripted_broker import ScriptedBroker
 
 SUBSCRIBE = 8
 
