@@ -57,11 +57,15 @@ class ConfirmedWrites:
     async def _confirmed(self, durability: Durability) -> AsyncIterator[Scripts]:
         await self.require()
         written = _Written(self._connection)
-        yield self._scripts.over(written)
+        try:
+            yield self._scripts.over(written)
+        except QueueUnavailableError:
+            self._is_able = False  # the next one may be another server
+            raise
         try:
             lacks = await written.lacks(durability)
         except FAULTS as error:
-            self._is_able = False  # the next one may be another server
+            self._is_able = False
             raise QueueUnavailableError(self._unconfirmed_by(durability, str(error))) from error
         if lacks:
             lack = f"after {CONFIRMED_WITHIN:g} s, {' and '.join(sorted(lacks))}"
