@@ -9,6 +9,7 @@ import pytest
 
 from core.queue.driver import Driver
 from core.queue.state import NewJob, Retry
+from tests.contract.conftest import Place
 from tests.contract.jobs import (
     LONG,
     QUEUE,
@@ -203,6 +204,22 @@ async def test_a_failed_job_is_put_back_whatever_its_key(driver: Driver) -> None
     second = _job()
     assert await driver.push([second]) == {second.job_id: first.job_id}
     assert await _fetched(driver) == [first.job_id]
+
+
+async def test_a_push_that_is_repeated_when_its_window_is_over_does_not_open_it_again(
+    place: Place, driver: Driver, other: Driver
+) -> None:
+    job, second = _job(unique_for=LONG), _job()
+    await driver.push([job])
+    await place.let_pass(2 * int(LONG))
+    assert await driver.push([job, second]) == {}
+    assert await other.push([job]) == {}
+    third = _job()
+    assert await driver.push([third]) == {third.job_id: second.job_id}
+    await place.let_pass(2 * int(LONG))
+    assert await driver.push([second]) == {}
+    assert await driver.push([_job()]) == {}
+    assert await driver.size(QUEUE) == 3
 
 
 # ── with what else a job may have ────────────────────────────────────────────────────────────────────

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.database.by_key import delete_by_key, select_by_key
+from core.database.by_key import delete_by_key, in_parts, select_by_key
 from core.database.tables import jobs as jobs_table
 from core.database.tables import unique_jobs, waiting_jobs
 from core.database.upsert import insert_or_update
@@ -28,18 +28,28 @@ async def claim(connection: AsyncConnection, jobs: Sequence[NewJob], now: dateti
     where its push is being repeated, even if it is done by now.
     """
     hashes = {job.job_id: key_hash(job.queue, job.unique_key) for job in jobs if job.unique_key is not None}
+    # Their pushes are being repeated: nothing is to change, the windows of their keys no more than they themselves.
+    stored = await _stored(connection, list(hashes))
+    new = {job_id: name for job_id, name in hashes.items() if job_id not in stored}
     first: dict[str, NewJob] = {}
     for job in jobs:
-        if job.job_id in hashes:
-            first.setdefault(hashes[job.job_id], job)
+        if job.job_id in new:
+            first.setdefault(new[job.job_id], job)
+    return {job_id: job_id for job_id in stored} | await _claim_new(connection, new, first, now)
+
+
+async def _claim_new(
+    connection: AsyncConnection, new: Mapping[str, str], first: Mapping[str, NewJob], now: datetime
+) -> dict[str, str]:
+    """The same for jobs that are not stored: their keys by their ids, and the first of them by its key."""
+    if not first:
+        return {}
     locked = await _lock(connection, first, now)
     free = {name: first[name] for name, row in locked.items() if row.expires_at <= now}
     await _take(connection, free, now)
     owners = {name: row.job_id for name, row in locked.items()} | {name: job.job_id for name, job in free.items()}
     stored_now = {job.job_id for job in free.values()}
-    standing = {job_id: owners[name] for job_id, name in hashes.items() if job_id not in stored_now}
-    others = [job_id for job_id, owner in standing.items() if job_id != owner]
-    return standing | {job_id: job_id for job_id in await _stored(connection, others)}
+    return {job_id: owners[name] for job_id, name in new.items() if job_id not in stored_now}
 
 
 async def prune(connection: AsyncConnection, limit: int, now: datetime) -> None:
@@ -84,9 +94,9 @@ async def _take(connection: AsyncConnection, free: Mapping[str, NewJob], now: da
 
 
 async def _stored(connection: AsyncConnection, job_ids: Sequence[str]) -> set[str]:
-    """Those of these jobs that are stored: pushed again, when their key is another's by now."""
-    found = [
-        await select_by_key(connection, select(table.c.job_id), table.c.job_id, job_ids)
-        for table in (jobs_table, waiting_jobs)
-    ]
-    return {row.job_id for rows in found for row in rows}
+    """Those of these jobs that are stored."""
+    found: set[str] = set()
+    for part in in_parts(job_ids):
+        either = [select(table.c.job_id).where(table.c.job_id.in_(part)) for table in (jobs_table, waiting_jobs)]
+        found.update(await connection.scalars(union_all(*either)))
+    return found
