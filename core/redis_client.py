@@ -131,7 +131,7 @@ def raise_explained(
             f"Redis at {address_of(client)} is a node of a cluster, and not the one that serves this: {error}. "
             "Write redis+cluster:// in REDIS_URL."
         ) from error
-    if _is_refusal(error):
+    if is_refusal(error):
         raise unavailable(f"Redis at {address_of(client)} serves nobody for now: {error}") from error
     raise error
 
@@ -157,7 +157,7 @@ def _is_out_of_reach(error: Exception) -> bool:
     return is_no_node_reached or isinstance(error, OUT_OF_REACH)
 
 
-def _is_refusal(error: Exception) -> bool:
+def is_refusal(error: Exception) -> bool:
     """Whether it is the server's state that is in the way, and not what was asked."""
     is_plain = isinstance(error, ResponseError) and _REFUSAL.search(str(error)) is not None
     return is_plain or isinstance(error, _REFUSES)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from core.job import Job, job_name
 from core.observability.events import Events, JobDeduplicated, JobsDispatched
 from core.queue import group_commit
+from core.queue.dispatches import current_dispatches
 from core.queue.state import NewJob
 from core.tasks import start_task
 
@@ -58,15 +59,20 @@ class BulkDispatch:
         return prepared
 
     async def _write(self, jobs: Iterable[Job], prepared: Sequence[NewJob]) -> None:
-        rest = iter(jobs)
+        rest, dispatches = iter(jobs), current_dispatches()
         for chunk in group_commit.chunks(prepared, _size):
-            standing = await self._push(chunk)
-            for new, job in zip(chunk, rest, strict=False):  # the chunk first: it must not swallow a job
-                job.job_id = standing.get(new.job_id, new.job_id)
+            known = {} if dispatches is None else dispatches.standing_of(chunk)
+            new = [each for each in chunk if each.job_id not in known] if known else chunk
+            left_out = await self._push(new) if new else {}
+            standing = {**known, **left_out}
+            for each, job in zip(chunk, rest, strict=False):  # the chunk first: it must not swallow a job
+                job.job_id = standing.get(each.job_id, each.job_id)
                 self._stored.append(job.job_id)
-                if job.job_id != new.job_id:
-                    self._events.emit(JobDeduplicated(job.job_id, job_name(type(job)), new.queue))
-            for name, count in Counter([new.queue for new in chunk if new.job_id not in standing]).items():
+                if dispatches is not None:
+                    dispatches.stored(each.job_id, job.job_id)
+                if each.job_id in left_out:
+                    self._events.emit(JobDeduplicated(job.job_id, job_name(type(job)), each.queue))
+            for name, count in Counter([each.queue for each in new if each.job_id not in left_out]).items():
                 self._events.emit(JobsDispatched(name, count))
 
 

@@ -8,6 +8,7 @@ knows: it is pushed again under the id that it had, and a store that holds it al
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from contextvars import ContextVar, Token
 
 from msgspec.structs import replace
@@ -52,6 +53,10 @@ class Dispatches:
     def standing(self, job_id: str) -> str | None:
         """What an earlier try's dispatch of this job has returned, if it did."""
         return self._stored.get(job_id)
+
+    def standing_of(self, jobs: Iterable[NewJob]) -> dict[str, str]:
+        """The same for many, by their ids."""
+        return {job.job_id: self._stored[job.job_id] for job in jobs if job.job_id in self._stored}
 
 
 def _without_identity(job: NewJob) -> NewJob:

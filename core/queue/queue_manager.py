@@ -59,7 +59,7 @@ class QueueManager:
         self.options = options or DispatchOptions()
         self._factories = drivers
         self._drivers: dict[str, Driver] = {}
-        self._commits: dict[str, GroupCommit] = {}
+        self._commits: dict[tuple[str, bool], GroupCommit] = {}
         self._database = database
         self._events = events or Events()
         self._clock = clock or SystemClock()
@@ -168,11 +168,12 @@ class QueueManager:
                 _, driver = self._drivers.popitem()
                 closing.push_async_callback(driver.close)
 
-    def _commit(self) -> GroupCommit:
-        name = self.options.connection
-        if name not in self._commits:
-            self._commits[name] = GroupCommit(self.driver(name).push, self.options.max_pending)
-        return self._commits[name]
+    def _commit(self, new: NewJob) -> GroupCommit:
+        """Jobs with a unique key share no write with others: it may wait for whoever else claims their keys."""
+        name, is_unique = self.options.connection, new.unique_key is not None
+        if (name, is_unique) not in self._commits:
+            self._commits[name, is_unique] = GroupCommit(self.driver(name).push, self.options.max_pending)
+        return self._commits[name, is_unique]
 
     def _prepare(
         self,
@@ -205,7 +206,7 @@ class QueueManager:
             if standing is not None:
                 job.job_id = standing
                 return standing
-        job.job_id = await self._commit().add(new)
+        job.job_id = await self._commit(new).add(new)
         if dispatches is not None:
             dispatches.stored(new.job_id, job.job_id)
         if job.job_id == new.job_id:

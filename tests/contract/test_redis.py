@@ -206,6 +206,31 @@ async def test_of_jobs_with_keys_no_key_is_left_but_the_windows_that_are_not_ove
     await eventually(is_over)
 
 
+async def test_a_turn_that_an_earlier_worker_has_kept_is_handed_on_by_the_rescuer(
+    client: Redis, redis_prefix: str
+) -> None:
+    driver = _driver(client, redis_prefix)
+    line = new_line(3, KEY)
+    await driver.push(line)
+    (first,) = await driver.fetch([QUEUE], 10, LONG)
+    for name, remove in (("jobs", client.hdel), ("executing", client.zrem), ("tries", client.hdel)):
+        await remove(driver._scripts.key(QUEUE, name), first.job_id)  # as a worker does that knows no turns
+    assert await driver.fetch([QUEUE], 10, LONG) == []
+    await driver.rescue([QUEUE])
+    assert ids(await driver.fetch([QUEUE], 10, LONG)) == ids(line[1:2])
+    await driver.close()
+
+
+async def test_a_full_memory_does_not_keep_lost_fetches_from_being_taken_up(restartable_redis: ValkeyProcess) -> None:
+    async with Redis.from_url(restartable_redis.url) as client:
+        driver = _driver(client, "mine:")
+        fetched = await pushed_and_fetched(driver, 3)
+        driver._lost_fetches.add(QUEUE, [fetched[0].token])
+        await client.config_set("maxmemory", 1)
+        assert ids(await driver.fetch([QUEUE], 10, LONG)) == ids(fetched)
+        await driver.close()
+
+
 @pytest.mark.parametrize(("one", "another"), [("a\0", "a"), ("a\0b", "a"), ("", "%"), ("%00", "\0")])
 async def test_keys_that_a_script_might_take_for_each_other_are_keys_of_their_own(
     client: Redis, redis_prefix: str, one: str, another: str

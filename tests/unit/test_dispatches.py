@@ -113,6 +113,23 @@ async def test_a_job_that_is_stored_is_not_pushed_again(
     assert len(told) == 2
 
 
+async def test_what_a_bulk_has_stored_is_not_pushed_again_even_when_it_is_done(
+    manager: QueueManager, driver: Forgetful
+) -> None:
+    ids: list[list[str]] = []
+
+    async def controller() -> None:
+        ids.append(await queue.bulk([Alarm(pump=number) for number in range(3)]))
+        if len(ids) == 1:
+            done = await driver.fetch(["default"], 2, 60)
+            await driver.complete([job.lease for job in done])
+            raise ValueError("once more")
+
+    await handle(controller)
+    assert ids[0] == ids[1]
+    assert await driver.size("default") == 1
+
+
 async def test_a_controller_that_raises_dispatches_once(manager: QueueManager, driver: Forgetful) -> None:
     calls = 0
 

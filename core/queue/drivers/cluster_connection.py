@@ -81,7 +81,8 @@ class ClusterConnection:
         if self._failed == failed:
             self._failed = None
         for name in self._nodes.keys() - {node.name for node in self._client.get_nodes()}:
-            await self._nodes.pop(name).close()
+            if node := self._nodes.pop(name, None):  # others may be looking anew beside us
+                await node.close()
 
     async def _ask_node(self, host: str, port: str | int, command: Command) -> tuple[Any, Replies]:
         try:

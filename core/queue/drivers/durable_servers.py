@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from core.errors import QueueUnavailableError, SettingError
 from core.queue.drivers.cluster_connection import ClusterConnection
 from core.queue.drivers.durability import Ask, Durability
 from core.queue.drivers.pipelined_connection import PipelinedConnection
-from core.redis_client import FAULTS, RedisClient, address_of, raise_explained
+from core.redis_client import FAULTS, RedisClient, address_of, is_refusal, raise_explained
 
 _AT_ONCE = 0.001
 """Seconds: nothing was written over this connection, so there is nothing to wait for."""
@@ -35,11 +35,18 @@ async def _require_of(ask: Ask, server: str, durability: Durability) -> None:
     except ResponseError as error:
         if "replica instances" in str(error):  # it was the master a moment ago
             raise QueueUnavailableError(f"{server} is a replica for now: {error}") from error
+        if _is_passing(error):
+            raise
         raise SettingError(_unusable(durability, f"{server} answers {str(error)!r}")) from error
     if fault := await durability.fault(ask):
         raise SettingError(_unusable(durability, f"{server} {fault}"))
     if lack:
         raise QueueUnavailableError(f"{server} has data of which {lack}. {durability.remedy}")
+
+
+def _is_passing(error: ResponseError) -> bool:
+    """Whether the server refuses everything for now, or became a replica while it was asked."""
+    return (is_refusal(error) and not isinstance(error, NoPermissionError)) or str(error).startswith("UNBLOCKED")
 
 
 def _unusable(durability: Durability, reason: str) -> str:

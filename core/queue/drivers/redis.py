@@ -23,6 +23,8 @@ from core.redis_client import ANSWER_TIMEOUT, RedisClient
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
+_LOOKED_AT = 200
+"""Jobs with an ordering key that one look for lost turns comes by."""
 TURNS = ("ordered", "turns", "waiting", "available", "scheduled")
 """The keys of lua/turns.lua."""
 
@@ -47,6 +49,8 @@ class RedisDriver:
         self.failures = failures
         self._client = client
         self._lost_fetches = LostFetches()
+        self._turns_seen: dict[str, bytes] = {}
+        """Where the next look for lost turns goes on in each queue."""
         self._looked: dict[str, int] = {}
         """When each queue was looked at last by `rescue`: ms of the store's clock."""
         self._connection = connection_to(client, ANSWER_TIMEOUT)
@@ -138,7 +142,12 @@ class RedisDriver:
         while count:
             count, self._looked[queue] = await self._scripts.run("rescue", queue, keys, *options)
             rescued += count
+        await self._look_for_lost_turns(queue)
         return rescued
+
+    async def _look_for_lost_turns(self, queue: str) -> None:
+        options = self._scripts.channel(queue), self._turns_seen.get(queue, b"0"), _LOOKED_AT
+        self._turns_seen[queue] = await self._scripts.run("lost_turns", queue, (*TURNS, "jobs"), *options)
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
         for queue in queues:

@@ -28,7 +28,7 @@ class Connection(Protocol):
     async def masters(self) -> list[PipelinedConnection]: ...
 
 
-_WITH_TURNS = frozenset({"clear", "complete", "fail", "push_keyed", "put_back"})
+_WITH_TURNS = frozenset({"clear", "complete", "fail", "lost_turns", "push_keyed", "put_back"})
 """The scripts that begin with turns.lua."""
 
 

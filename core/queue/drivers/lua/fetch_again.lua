@@ -31,6 +31,8 @@ local time = redis.call('TIME')
 local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
 local payloads = redis.call('HMGET', KEYS[1], unpack(ids))
 local fetched = {}
+-- Taken out first: with its memory full, Redis refuses what may grow, but lets a script go on that has written.
+redis.call('ZREM', KEYS[2], unpack(ids))
 for i, id in ipairs(ids) do
     redis.call('ZADD', KEYS[2], ends, id)
     redis.call('HSET', KEYS[3], id, tries[i] .. ':' .. ARGV[3])
