@@ -16,7 +16,8 @@ from tests import topic_model
 from tests.fuzz import plain_mqtt
 
 CONNECT, PUBLISH, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 4, 8, 12, 14
-_FLAGS = {CONNECT: 0, PUBACK: 0, SUBSCRIBE: 2, PINGREQ: 0, DISCONNECT: 0}
+PUBREC, PUBCOMP = 5, 7
+_FLAGS = {CONNECT: 0, PUBACK: 0, PUBREC: 0, PUBCOMP: 0, SUBSCRIBE: 2, PINGREQ: 0, DISCONNECT: 0}
 """2.1.3: bits that are reserved."""
 _SESSION_EXPIRY, _RECEIVE_MAXIMUM = 0x11, 0x21
 
@@ -97,6 +98,7 @@ class ClientConduct:
     connect: Connect | None = None
     _unacknowledged: deque[tuple[int, bytes]] = field(default_factory=deque)
     """What it was sent with QoS 1, in that order: identifiers and payloads."""
+    _of_qos_2: set[int] = field(default_factory=set)
     _in_use: set[int] = field(default_factory=set)
     """Identifiers of its own that were not answered yet."""
     _subscribes: int = 0
@@ -107,6 +109,10 @@ class ClientConduct:
     def was_sent(self, mid: int, payload: bytes) -> None:
         """A PUBLISH of QoS 1."""
         self._unacknowledged.append((mid, payload))
+
+    def was_sent_with_qos_2(self, mid: int) -> None:
+        """As a session of old may bring it."""
+        self._of_qos_2.add(mid)
 
     def was_answered(self, mid: int) -> None:
         """By a SUBACK or PUBACK."""
@@ -131,7 +137,10 @@ class ClientConduct:
         _require(
             length == plain_mqtt.write_variable(len(body)), "a length takes more bytes than it needs (MQTT-1.5.5-1)"
         )
-        _require(kind in _LOOKS, f"packet type {kind} is none that our client has to send")
+        _require(
+            kind in _LOOKS and (kind not in (PUBREC, PUBCOMP) or bool(self._of_qos_2)),
+            f"packet type {kind} is none that our client has to send",
+        )
         _require(flags == _FLAGS.get(kind, flags), "reserved flags are set (MQTT-2.1.3-1)")
         _require((kind == CONNECT) is (self.connect is None), "CONNECT comes first, and once (MQTT-3.1.0-1, -2)")
         reader = _Reader(body)
@@ -206,6 +215,10 @@ class ClientConduct:
         self._unacknowledged.popleft()
         _require(self.may_acknowledge(payload), f"PUBACK {mid} before its jobs are stored")
 
+    def _look_at_qos_2(self, reader: _Reader, _: int) -> None:
+        mid = reader.short()
+        _require(mid in self._of_qos_2, f"an answer to {mid}, which was not sent with QoS 2")
+
     def _look_at_ping(self, reader: _Reader, _: int) -> None:
         """There is nothing in it."""
 
@@ -228,6 +241,8 @@ _LOOKS: dict[int, Callable[[ClientConduct, _Reader, int], None]] = {
     CONNECT: ClientConduct._look_at_connect,
     PUBLISH: ClientConduct._look_at_publish,
     PUBACK: ClientConduct._look_at_puback,
+    PUBREC: ClientConduct._look_at_qos_2,
+    PUBCOMP: ClientConduct._look_at_qos_2,
     SUBSCRIBE: ClientConduct._look_at_subscribe,
     PINGREQ: ClientConduct._look_at_ping,
     DISCONNECT: ClientConduct._look_at_disconnect,

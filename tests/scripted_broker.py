@@ -18,7 +18,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from tests.client_conduct import DISCONNECT, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, ClientConduct, Connect
+from tests.client_conduct import (
+    DISCONNECT,
+    PINGREQ,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    SUBSCRIBE,
+    ClientConduct,
+    Connect,
+)
 from tests.servers.process import free_port
 
 CONNACK, SUBACK, PINGRESP = 2, 9, 13
@@ -51,6 +61,8 @@ class Session:
     subscribes: asyncio.Queue[Subscribe] = field(default_factory=asyncio.Queue)
     publishes: asyncio.Queue[Publish] = field(default_factory=asyncio.Queue)
     pubacks: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    pubrecs: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    pubcomps: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
     pings: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     said_disconnect: bool = False
@@ -68,6 +80,12 @@ class Session:
 
     async def next_puback(self) -> int:
         return await asyncio.wait_for(self.pubacks.get(), _PATIENCE)
+
+    async def next_pubrec(self) -> int:
+        return await asyncio.wait_for(self.pubrecs.get(), _PATIENCE)
+
+    async def next_pubcomp(self) -> int:
+        return await asyncio.wait_for(self.pubcomps.get(), _PATIENCE)
 
     async def next_ping(self) -> None:
         await asyncio.wait_for(self.pings.get(), _PATIENCE)
@@ -234,6 +252,8 @@ class ScriptedBroker:
         elif kind == PUBACK:
             session.puback_count += 1
             session.pubacks.put_nowait(struct.unpack("!H", body[:2])[0])
+        elif kind in (PUBREC, PUBCOMP):
+            (session.pubrecs if kind == PUBREC else session.pubcomps).put_nowait(struct.unpack("!H", body[:2])[0])
         elif kind == PINGREQ:
             session.pings.put_nowait(None)
             if self.answers_ping:

@@ -101,6 +101,8 @@ class Connection(aiomqtt.Client):
         self._abandoned = False
         self._lost: asyncio.Future[Loss] = self._loop.create_future()
         self._farewell: Loss | None = None
+        self._of_qos_2: set[int] = set()
+        """Packet identifiers of messages that only a subscription of an older session can bring."""
         self._client.manual_ack_set(True)
         self._client.disable_logger()
 
@@ -136,8 +138,10 @@ class Connection(aiomqtt.Client):
         await self._answered(self.publish(topic, payload, qos, retain, outgoing))
 
     def acknowledge(self, mid: int) -> bool:
-        """Send the PUBACK, or see to it that it is sent; False if the connection is gone."""
-        return self._client.ack(mid, 1) == MQTTErrorCode.MQTT_ERR_SUCCESS
+        """Send the PUBACK (for QoS 2, PUBCOMP), or see to it that it is sent; False if the connection is gone."""
+        qos = 2 if mid in self._of_qos_2 else 1
+        self._of_qos_2.discard(mid)
+        return self._client.ack(mid, qos) == MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def resume(self) -> None:
         """Read on, if reading was paused and there is room."""
@@ -233,6 +237,8 @@ class Connection(aiomqtt.Client):
     # ── What paho and aiomqtt call ───────────────────────────────────────────────────────────────────
 
     def _on_message(self, client: PahoClient, userdata: Any, message: MQTTMessage) -> None:
+        if message.qos == 2:
+            self._of_qos_2.add(message.mid)
         self._receive(_incoming(message, self.number))
 
     def _on_connect(

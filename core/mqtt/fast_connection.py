@@ -53,6 +53,8 @@ class FastConnection(Connection):
         self._pubacks: list[int] = []
 
     def acknowledge(self, mid: int) -> bool:
+        if self._of_qos_2 and mid in self._of_qos_2:
+            return super().acknowledge(mid)
         if self._client.socket() is None:
             return False
         if not self._pubacks:

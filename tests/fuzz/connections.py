@@ -22,8 +22,8 @@ from tests.fuzz.messages import Handling
 from tests.scripted_broker import ScriptedBroker, Session
 
 _LAST = 65_535
-_OTHER_FLOWS = ("packet type 5", "packet type 6", "packet type 7")
-"""What paho answers to a QoS 2 that we never ask for."""
+_OTHER_FLOWS = ("packet type 5", "packet type 6", "packet type 7", "packet type 13")
+"""What paho answers to a QoS 2 that we never ask for, and to a PINGREQ, which no broker sends."""
 
 
 class Router:

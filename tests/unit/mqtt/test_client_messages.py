@@ -353,3 +353,25 @@ async def test_a_handler_may_publish_while_its_message_comes_with_connack(
         broker.on_connack = lambda session: publish_numbered(session, 3)
         session = await broker.next_session()
         assert [await session.next_puback() for _ in range(3)] == [1, 2, 3]
+
+
+async def test_what_an_old_session_brings_with_qos_2_is_answered_as_such(
+    broker: ScriptedBroker, options: MqttOptions
+) -> None:
+    async with running(options, "a", client_id="router") as it:
+        session = await broker.next_session()
+        session.conduct.was_sent_with_qos_2(7)
+        session.send(3, b"\x00\x01a\x00\x07" + (b"\x00" if session.is_v5 else b"") + b"twice", flags=4)
+        assert await session.next_pubrec() == 7
+        session.send(6, b"\x00\x07", flags=2)
+        await it.handler.has_begun(b"twice")
+        session.publish("a", b"once", mid=8)
+        await it.handler.has_begun(b"once")
+        await it.client.publish("probe", b"", qos=1)
+        assert session.pubcomps.empty()
+        it.handler.release(b"once", b"twice")
+        assert await session.next_pubcomp() == 7
+        assert await session.next_puback() == 8
+        session.publish("a", b"again", mid=7)
+        it.handler.release(b"again")
+        assert await session.next_puback() == 7
