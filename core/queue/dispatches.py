@@ -8,47 +8,60 @@ knows: it is pushed again under the id that it had, and a store that holds it al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar, Token
-
-from msgspec.structs import replace
+from hashlib import sha256
+from typing import TypeAlias
 
 from core.queue.envelope import without_identity
 from core.queue.state import NewJob
 
+_Identity: TypeAlias = "tuple[str, float, str | None, str | None, float, bytes]"
+
+_MOST = 10_000
+"""Jobs of one try that are remembered; those beyond are dispatched anew by the next."""
+
 
 class Dispatches:
-    __slots__ = ("_earlier", "_stored", "_this_try", "is_over")
+    __slots__ = ("_by_identity", "_longest_try", "_stored", "_this_try", "_unmatched", "is_over")
 
     def __init__(self) -> None:
         self.is_over = False
         self._this_try: list[NewJob] = []
-        self._earlier: dict[NewJob, list[NewJob]] = {}
-        """By what they have in common with another dispatch of the same job."""
+        self._longest_try = 0
+        self._unmatched: dict[str, NewJob] = {}
+        """By id: what earlier tries have dispatched and this one has not, the latest last."""
+        self._by_identity: dict[_Identity, list[NewJob]] = {}
+        """The same, by what they have in common with another dispatch of the same job."""
         self._stored: dict[str, str] = {}
         """By id: the id that the dispatch returned, which is that of another job where that stands for it."""
 
     def begin_try(self) -> None:
         """The controller is about to be called, for the first time or again."""
         if self._this_try:
-            earlier = defaultdict(list, self._earlier)
-            for job in reversed(self._this_try):
-                earlier[_without_identity(job)].append(job)
-            self._earlier = dict(earlier)
+            self._longest_try = max(self._longest_try, len(self._this_try))
+            # A controller whose jobs are others each time must not fill the memory while a store is away for hours.
+            kept = [*self._unmatched.values(), *self._this_try][-2 * self._longest_try :]
+            self._unmatched = {job.job_id: job for job in kept}
+            self._stored = {job.job_id: self._stored[job.job_id] for job in kept if job.job_id in self._stored}
+            self._by_identity = _by_identity(kept)
             self._this_try = []
 
     def known(self, new: NewJob) -> NewJob:
         """The same job as an earlier try has dispatched it, if one did; each of several alike once."""
-        if self._earlier:
-            alike = self._earlier.get(_without_identity(new))
+        if self._by_identity:
+            alike = self._by_identity.get(_identity(new))
             if alike:
                 new = alike.pop()
-        self._this_try.append(new)
+                del self._unmatched[new.job_id]
+        if len(self._this_try) < _MOST:
+            self._this_try.append(new)
         return new
 
     def stored(self, job_id: str, standing: str) -> None:
         """A dispatch has returned."""
-        self._stored[job_id] = standing
+        if len(self._stored) < 2 * _MOST:
+            self._stored[job_id] = standing
 
     def standing(self, job_id: str) -> str | None:
         """What an earlier try's dispatch of this job has returned, if it did."""
@@ -59,8 +72,17 @@ class Dispatches:
         return {job.job_id: self._stored[job.job_id] for job in jobs if job.job_id in self._stored}
 
 
-def _without_identity(job: NewJob) -> NewJob:
-    return replace(job, job_id="", payload=without_identity(job.payload))
+def _by_identity(jobs: Sequence[NewJob]) -> dict[_Identity, list[NewJob]]:
+    """The earliest of several alike last, where it is taken from."""
+    found: dict[_Identity, list[NewJob]] = defaultdict(list)
+    for job in reversed(jobs):
+        found[_identity(job)].append(job)
+    return dict(found)
+
+
+def _identity(job: NewJob) -> _Identity:
+    digest = sha256(without_identity(job.payload)).digest()
+    return job.queue, job.delay, job.ordering_key, job.unique_key, job.unique_for, digest
 
 
 _dispatches: ContextVar[Dispatches | None] = ContextVar("dispatches", default=None)

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from core.queue.unique_key import digest
+from core.job import Job
+from core.queue.unique_key import digest, unique_key
 
 
 class Origin:
     """One try of handling a message.
 
-    With an `identity`, the n-th job of a class that is dispatched here has the same unique key in every try and for
-    every message of that identity, for `unique_for` seconds. Counted by class, as a controller that dispatches several
-    at the same time does so in any order. `ordering_key` is for jobs that have none of their own.
+    With an `identity`, a job that is dispatched here has the same unique key in every try and for every message of that
+    identity, for `unique_for` seconds; of several that are alike, each has its own. Told apart by their data and not
+    by their order: a controller that dispatches several at the same time does so in any order, and a job that took
+    another's key would be lost. `ordering_key` is for jobs that have none of their own.
     """
 
     __slots__ = ("_dispatched", "_identity", "ordering_key", "unique_for")
@@ -26,12 +28,13 @@ class Origin:
         self._identity = identity
         self._dispatched: Counter[str] = Counter()
 
-    def next_unique_key(self, job: str) -> str | None:
-        """The key of the next job of this class, given by its name."""
+    def next_unique_key(self, job: Job) -> str | None:
+        """The key of the next job like this one."""
         if self._identity is None:
             return None
-        self._dispatched[job] += 1
-        return digest(b"message", self._identity.encode(), job.encode(), b"%d" % self._dispatched[job])
+        alike = unique_key(job, None)
+        self._dispatched[alike] += 1
+        return digest(b"message", self._identity.encode(), alike.encode(), b"%d" % self._dispatched[alike])
 
 
 _origin: ContextVar[Origin | None] = ContextVar("origin", default=None)

@@ -185,9 +185,10 @@ class QueueManager:
     ) -> NewJob:
         name = _checked_queue(queue or getattr(job, "queue", None) or self.options.default_queue)
         job_id, origin = new_job_id(), current_origin()
-        ordering_key = None if type(job).ordering_key is None else own_ordering_key(job)
-        if ordering_key is None and origin is not None:
-            ordering_key = origin.ordering_key
+        if type(job).ordering_key is not None:
+            ordering_key = own_ordering_key(job)
+        else:
+            ordering_key = None if origin is None else origin.ordering_key
         payload = write_envelope(job, job_id, name, self._clock.now(), ordering_key)
         if len(payload) > self.options.max_payload:
             raise PayloadTooLargeError(
@@ -343,7 +344,7 @@ def _uniqueness(
         raise DispatchError(f"unique_by={unique_by!r} says nothing without unique_for; give the seconds for which.")
     if origin is None:
         return None, 0.0
-    return origin.next_unique_key(job_name(type(job))), origin.unique_for
+    return origin.next_unique_key(job), origin.unique_for
 
 
 def _window(unique_for: float | timedelta) -> float:

@@ -207,8 +207,9 @@ async def test_of_jobs_with_keys_no_key_is_left_but_the_windows_that_are_not_ove
 
 
 async def test_a_turn_that_an_earlier_worker_has_kept_is_handed_on_by_the_rescuer(
-    client: Redis, redis_prefix: str
+    client: Redis, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("core.queue.drivers.redis._LOOK_EVERY", 0)
     driver = _driver(client, redis_prefix)
     line = new_line(3, KEY)
     await driver.push(line)

@@ -13,6 +13,7 @@ from core.errors import QueueUnavailableError
 from core.job import Job
 from core.mqtt.message import IncomingMessage
 from core.observability.events import Events, JobsDispatched
+from core.queue.dispatches import current_dispatches
 from core.queue.drivers.memory import MemoryDriver
 from core.queue.queue_manager import QueueManager, dispatch, queue
 from core.queue.state import NewJob
@@ -128,6 +129,23 @@ async def test_what_a_bulk_has_stored_is_not_pushed_again_even_when_it_is_done(
     await handle(controller)
     assert ids[0] == ids[1]
     assert await driver.size("default") == 1
+
+
+async def test_a_controller_whose_jobs_differ_each_time_fills_no_memory(
+    manager: QueueManager, driver: Forgetful
+) -> None:
+    driver.answers_lost = 200
+    sizes: list[int] = []
+
+    async def controller() -> None:
+        dispatches = current_dispatches()
+        assert dispatches is not None
+        sizes.append(len(dispatches._unmatched))
+        await dispatch(Alarm(pump=len(sizes)))
+
+    await handle(controller)
+    assert len(sizes) == 201
+    assert max(sizes) <= 2
 
 
 async def test_a_controller_that_raises_dispatches_once(manager: QueueManager, driver: Forgetful) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,8 +24,10 @@ from core.redis_client import ANSWER_TIMEOUT, RedisClient
 
 SCRIPT_JOBS = 1000
 """Jobs that one call of a script handles at most: Lua's stack holds 8000 values."""
+_LOOK_EVERY = 30.0
+"""Seconds between two looks for lost turns, which are rare: it takes a worker of an earlier version to lose one."""
 _LOOKED_AT = 200
-"""Jobs with an ordering key that one look for lost turns comes by."""
+"""Jobs with an ordering key that one of them comes by."""
 TURNS = ("ordered", "turns", "waiting", "available", "scheduled")
 """The keys of lua/turns.lua."""
 
@@ -49,8 +52,8 @@ class RedisDriver:
         self.failures = failures
         self._client = client
         self._lost_fetches = LostFetches()
-        self._turns_seen: dict[str, bytes] = {}
-        """Where the next look for lost turns goes on in each queue."""
+        self._turns_seen: dict[str, tuple[float, bytes]] = {}
+        """When each queue was last looked at for lost turns, and where the next look goes on."""
         self._looked: dict[str, int] = {}
         """When each queue was looked at last by `rescue`: ms of the store's clock."""
         self._connection = connection_to(client, ANSWER_TIMEOUT)
@@ -146,8 +149,12 @@ class RedisDriver:
         return rescued
 
     async def _look_for_lost_turns(self, queue: str) -> None:
-        options = self._scripts.channel(queue), self._turns_seen.get(queue, b"0"), _LOOKED_AT
-        self._turns_seen[queue] = await self._scripts.run("lost_turns", queue, (*TURNS, "jobs"), *options)
+        now = time.monotonic()
+        since, place = self._turns_seen.setdefault(queue, (now, b"0"))
+        if now - since >= _LOOK_EVERY:
+            options = self._scripts.channel(queue), place, _LOOKED_AT
+            place = await self._scripts.run("lost_turns", queue, (*TURNS, "jobs"), *options)
+            self._turns_seen[queue] = now, place
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
         for queue in queues:
