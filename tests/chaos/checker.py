@@ -31,6 +31,8 @@ from math import inf
 
 from tests.chaos.ledger import Entry, Where
 
+HOOK = 10.0
+"""Seconds after its last try within which a job that is given up has its failed() called."""
 GRACE = 2.0
 """Seconds that a completion may take to reach a store that is well. A ledger of a run in which stores are ill says how
 long each was: `outages` of `check`."""
@@ -150,7 +152,10 @@ class _Deaths:
 
     def explain_silence(self, last: Try) -> bool:
         """Whether the process of a job's last try may have had no time to call its failed()."""
-        return last.process in self._stopped or self.befell(last.process, last.begun, inf) or bool(self._outages)
+        until = (last.begun if last.ended is None else last.ended) + HOOK
+        is_stopped = last.begun <= self._stopped.get(last.process, inf) <= until
+        is_hurt = self.befell(last.process, last.begun, until)
+        return is_stopped or is_hurt or _meets(self._outages, last.begun, until)
 
     def befell(self, process: int, begin: float, end: float) -> bool:
         """Whether the process was killed or frozen in that span."""

@@ -66,15 +66,23 @@ class Publisher:
     async def _connected(self) -> asyncio.StreamWriter:
         while self._writer is None:
             try:
-                reader, writer = await asyncio.open_connection(*self._where)
-                writer.write(connect_packet(keepalive=0))
-                await reader.readexactly(4)
+                reader, writer = await self._connect()
             except (OSError, asyncio.IncompleteReadError):
                 await asyncio.sleep(_RECONNECT_AFTER)
             else:
                 self._writer = writer
                 self._reading = asyncio.create_task(self._read(reader, writer), name="read-pubacks")
         return self._writer
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self._where)
+        try:
+            writer.write(connect_packet(keepalive=0))
+            await reader.readexactly(4)
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
