@@ -14,6 +14,7 @@ from itertools import count
 from typing import Protocol
 
 import psutil
+from msgspec.structs import replace
 
 from core.tasks import end_tasks
 from tests.chaos.app.orders import Order
@@ -169,7 +170,8 @@ async def fed(scene: Scene, broker: Where, device: Where) -> AsyncIterator[None]
     """A fleet with work to do all the while, by dispatch and by message; in the end all of it is done."""
     async with fleet_at(scene, broker):
         publisher = Publisher(device.host, device.port, scene.ledger, saves_late=True)
-        feeding = [asyncio.create_task(_feed(scene, way), name="feed") for way in (publisher.publish, scene.dispatch)]
+        ways = {"messages": publisher.publish, "dispatches": scene.dispatch}
+        feeding = [asyncio.create_task(_feed(scene, *each), name="feed") for each in ways.items()]
         try:
             await scene.fleet.working()
             yield
@@ -193,8 +195,13 @@ async def fleet_at(scene: Scene, broker: Where) -> AsyncIterator[None]:
     await scene.fleet.retire_all()
 
 
-async def _feed(scene: Scene, way: Callable[[Sequence[Order]], Awaitable[None]]) -> None:
+async def _feed(scene: Scene, name: str, way: Callable[[Sequence[Order]], Awaitable[None]]) -> None:
+    """Each way has keys of its own: a message that its broker has may be stored later than what is dispatched now."""
     while True:
         await scene.until_open(_MOST_OPEN)
-        await way(scene.mix.take(_PORTION))
+        await way([_with_key_of(name, order) for order in scene.mix.take(_PORTION)])
         await asyncio.sleep(_EVERY)
+
+
+def _with_key_of(name: str, order: Order) -> Order:
+    return replace(order, key=f"{order.key}-{name}") if order.key else order
