@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ import pytest
 from tests.chaos.play import play
 from tests.chaos.run import Run, Size, all_runs
 from tests.chaos.stores import ChaosServers, missing
+
+pytestmark = pytest.mark.skipif(
+    "TEST_REDIS_URL" in os.environ, reason="played on servers of its own, whatever servers the other tests are given"
+)
 
 SECONDS = 30.0
 """After which a run brings no more work. On a machine that is not very busy it has long ended by then."""
