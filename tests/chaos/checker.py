@@ -151,11 +151,13 @@ class _Deaths:
         return is_anew and _meets(self._answers_lost, one.begun - GRACE, following.begun)
 
     def explain_silence(self, last: Try) -> bool:
-        """Whether the process of a job's last try may have had no time to call its failed()."""
+        """Whether the process of a job's last try may have had no time to call its failed(), or may not have been told
+        that the failure is stored: where that answer got lost, the worker hears of a stale lease."""
         until = (last.begun if last.ended is None else last.ended) + HOOK
         is_stopped = last.begun <= self._stopped.get(last.process, inf) <= until
         is_hurt = self.befell(last.process, last.begun, until)
-        return is_stopped or is_hurt or _meets(self._outages, last.begun, until)
+        is_cut = _meets(self._answers_lost, last.begun, until)
+        return is_stopped or is_hurt or is_cut or _meets(self._outages, last.begun, until)
 
     def befell(self, process: int, begin: float, end: float) -> bool:
         """Whether the process was killed or frozen in that span."""
