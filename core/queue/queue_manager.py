@@ -94,17 +94,9 @@ class QueueManager:
             self._tell_duplicate(job, new.queue)
         return job.job_id
 
-    async def later(
-        self,
-        delay: float | timedelta,
-        job: Job,
-        *,
-        queue: str | None = None,
-        unique_for: float | timedelta | None = None,
-        unique_by: str | None = None,
-    ) -> str:
+    async def later(self, delay: float | timedelta, job: Job, **options: Unpack[LaterOptions]) -> str:
         """Store a job that becomes available after `delay` (seconds, or a timedelta)."""
-        return await self.push(job, queue=queue, delay=delay, unique_for=unique_for, unique_by=unique_by)
+        return await self.push(job, delay=delay, **options)
 
     async def bulk(
         self,
@@ -242,13 +234,16 @@ def _known(new: NewJob) -> NewJob:
     return new if dispatches is None else dispatches.known(new)
 
 
-class PushOptions(TypedDict, total=False):
-    """What a dispatch may ask for: see QueueManager.push."""
+class LaterOptions(TypedDict, total=False):
+    """What a dispatch may ask for whose delay is given already: see QueueManager.push."""
 
     queue: str | None
-    delay: float | timedelta
     unique_for: float | timedelta | None
     unique_by: str | None
+
+
+class PushOptions(LaterOptions, total=False):
+    delay: float | timedelta
 
 
 class SessionOptions(PushOptions, total=False):
@@ -261,16 +256,8 @@ class Queue:
     async def push(self, job: Job, **options: Unpack[SessionOptions]) -> str:
         return await current().push(job, **options)
 
-    async def later(
-        self,
-        delay: float | timedelta,
-        job: Job,
-        *,
-        queue: str | None = None,
-        unique_for: float | timedelta | None = None,
-        unique_by: str | None = None,
-    ) -> str:
-        return await current().later(delay, job, queue=queue, unique_for=unique_for, unique_by=unique_by)
+    async def later(self, delay: float | timedelta, job: Job, **options: Unpack[LaterOptions]) -> str:
+        return await current().later(delay, job, **options)
 
     async def bulk(
         self,
