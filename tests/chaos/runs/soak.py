@@ -13,8 +13,8 @@ from tests.chaos.scene import Scene
 
 PACE = 0.1
 """Seconds between two samples, and between two handfuls of orders."""
-PER_SECOND = 100
-"""Orders; a load under which the machine has time for others."""
+PER_SECOND = 50
+"""Orders; a load under which the machine has time for three others of these."""
 WARM_UP = 300
 """Orders before the first sample, so many that each worker has given up one."""
 ALLOWED = {"memory": (0.05, 4.0), "descriptors": (0.0, 4.0), "tasks": (0.0, 40.0), "threads": (0.0, 2.0)}
@@ -67,4 +67,12 @@ async def _look_into_store(scene: Scene) -> None:
         scene.find("left behind", name, f"{count} of them")
 
 
-RUN = Run(play, asked=Size(jobs=12_000, faults=1), short=Size(jobs=300, faults=1), share=2, broker=True)
+HALF_AN_HOUR = 1800
+RUN = Run(
+    play,
+    asked=Size(jobs=HALF_AN_HOUR * PER_SECOND, faults=1),
+    short=Size(jobs=300, faults=1),
+    share=2,
+    broker=True,
+    waits=True,
+)
