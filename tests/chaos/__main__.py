@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.chaos.broken_promises import BROKEN_PROMISES, put_to_trial
 from tests.chaos.play import Outcome, play
-from tests.chaos.results import report
+from tests.chaos.results import report, trial_report
 from tests.chaos.run import STORES, Run, all_runs
 from tests.chaos.stores import ChaosServers, missing
 
@@ -22,19 +23,43 @@ does other work, takes more to reach them."""
 TO_AN_END = 6.0
 """Seconds that a run takes beside those in which it brings work and does harm."""
 RESULTS = Path(__file__).parent / "RESULTS.md"
+"""Written where all runs were played on all stores."""
+TRIALS = Path(__file__).parent / "BROKEN.md"
 
 
 def main() -> None:
     options = _options()
-    begun, servers = datetime.now(UTC), ChaosServers()
-    try:
-        outcomes = asyncio.run(_play(_parts(options.run, options.store), options.minutes, options.seed, servers))
-    finally:
-        servers.close()
-    options.results.write_text(report(outcomes, begun=begun, minutes=options.minutes, seed=options.seed))
+    with ChaosServers() as servers:
+        is_good = _put_to_trial(options, servers) if options.broken else _play_runs(options, servers)
+    sys.exit(0 if is_good else 1)
+
+
+def _play_runs(options: argparse.Namespace, servers: ChaosServers) -> bool:
+    begun = datetime.now(UTC)
+    outcomes = asyncio.run(_play(_parts(options.run, options.store), options.minutes, options.seed, servers))
     findings = sum(len(each.findings) for each in outcomes)
-    print(f"{options.results}: {findings} findings")
-    sys.exit(1 if findings else 0)
+    results = options.results or (None if options.run or options.store else RESULTS)
+    if results:
+        results.write_text(report(outcomes, begun=begun, minutes=options.minutes, seed=options.seed))
+    print(f"{findings} findings; {results or 'no --results to write them into'}")
+    return not findings
+
+
+def _put_to_trial(options: argparse.Namespace, servers: ChaosServers) -> bool:
+    """Play each run with a promise broken, and see whether it notices."""
+    begun, trials = datetime.now(UTC), []
+    for promise in BROKEN_PROMISES:
+        if options.run and promise.run not in options.run:
+            continue
+        if _lacks(all_runs()[promise.run], promise.store):
+            continue
+        servers.start(promise.store)
+        trials.append(asyncio.run(put_to_trial(promise, servers, options.seed)))
+        print(trials[-1], flush=True)
+    results = options.results or (None if options.run else TRIALS)
+    if results:
+        results.write_text(trial_report(trials, begun=begun, seed=options.seed))
+    return all(trial.is_noticed for trial in trials)
 
 
 def _options() -> argparse.Namespace:
@@ -43,7 +68,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", default=secrets.token_hex(4), help="repeats the choices of an earlier time")
     parser.add_argument("--run", nargs="+", choices=all_runs(), help="default: all")
     parser.add_argument("--store", nargs="+", choices=STORES, help="default: all")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
+    parser.add_argument("--broken", action="store_true", help="break promises, and see that the runs notice")
+    parser.add_argument(
+        "--results", type=Path, help="the file to write; with --run or --store, none unless it is given"
+    )
     return parser.parse_args()
 
 

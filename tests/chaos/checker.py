@@ -8,6 +8,7 @@ untold       given up, and its failed() never called, with no crash that explain
 unexplained  started again after it was done, or after a try without an end; handled again; or more jobs than it was
              handled times: with no crash that explains it.
 doubled      more jobs than one, of what was sent more than once and is to become one.
+miscounted   a try whose number is not above that of the one before it, with nothing that explains it.
 overlap      two tries of one job at the same time.
 disorder     a job that was started before an earlier one of its key had come to its end.
 
@@ -15,7 +16,8 @@ A crash explains the repeat of a try that was not yet recorded as done: the proc
 shortly (GRACE) after it had ended, when its completion may have been on its way to the store; or it was frozen for as
 long that others had to take it for dead. A thread or a child process may wait for its turn, and has it when
 that goes on: such a try counts as begun when its worker was frozen. A process that was asked to stop has ended all
-tries but those in threads and in children, which it leaves behind or kills.
+tries but those in threads and in children, which it leaves behind or kills. A try that its worker cancelled is no
+failure: that it stopped, or something that takes a lease away, has to explain the next one.
 
 A message is handled again where its router came to an end before the broker had its PUBACK. That makes another job,
 which may well run at the same time as the first.
@@ -29,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from math import inf
 
-from tests.chaos.ledger import Entry, Where
+from tests.chaos.ledger import Entry, What, Where
 
 HOOK = 10.0
 """Seconds after its last try within which a job that is given up has its failed() called."""
@@ -74,8 +76,13 @@ class Try:
     begun: float
     where: Where = "loop"
     ended: float | None = None
-    """When it said that it was done, or raised."""
-    is_done: bool = False
+    """When it said how."""
+    end: What | None = None
+    """done, raised or cancelled."""
+
+    @property
+    def is_done(self) -> bool:
+        return self.end == "done"
 
 
 @dataclass
@@ -106,13 +113,20 @@ Span = tuple[float, float]
 class _Deaths:
     """When which process was killed, frozen or stopped."""
 
-    def __init__(self, entries: Iterable[Entry], outages: Sequence[Span], answers_lost: Sequence[Span]) -> None:
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        outages: Sequence[Span],
+        broker_outages: Sequence[Span],
+        answers_lost: Sequence[Span],
+    ) -> None:
         self._killed: dict[int, float] = {}
         self._stopping: dict[int, float] = {}
         self._stopped: dict[int, float] = {}
         self._frozen: dict[int, list[float]] = defaultdict(list)
         self._thawed: dict[int, list[float]] = defaultdict(list)
         self._outages = outages
+        self._broker_outages = broker_outages
         self._answers_lost = answers_lost
         for entry in entries:
             if entry.what == "killed":
@@ -138,7 +152,7 @@ class _Deaths:
         is_stopped = one.at <= self._stopped.get(one.process, inf) <= following.at
         is_cut = _meets(self._answers_lost, one.at, following.at)
         is_hurt = self.befell(one.process, one.at, following.at) or self._was_ill(one.at, following.at)
-        return is_stopped or is_cut or is_hurt
+        return is_stopped or is_cut or is_hurt or _meets(self._broker_outages, one.at, following.at)
 
     def most_jobs(self, story: Story) -> int:
         """That a message may make. One that is only handled again as an answer was lost has its job already."""
@@ -180,10 +194,17 @@ class _Deaths:
         end = self._stopping if one.where == "child" else self._stopped
         return min(self._killed.get(one.process, inf), end.get(one.process, inf))
 
+    def explain_number(self, one: Try, following: Try) -> bool:
+        """Whether the number of a try may have been given again: by a worker that stopped, and handed it back uncounted
+        (of a child that it killed, nobody wrote down the end); or as the job was pushed again."""
+        is_back = one.end in (None, "cancelled") and self._stopping.get(one.process, inf) <= following.begun
+        return (is_back and following.attempt == one.attempt) or self.was_pushed_again(one, following)
+
     def _was_left(self, one: Try, until: float) -> bool:
-        """Whether its worker was asked to stop, and could not have it end as it ends others."""
-        is_late = one.ended is None or self._stopping.get(one.process, inf) <= one.ended
-        return one.where != "loop" and is_late and self._stopping.get(one.process, inf) <= until
+        """Whether its worker was asked to stop, and handed it back, left it behind or killed it."""
+        stopping = self._stopping.get(one.process, inf)
+        is_late = one.ended is None or stopping <= one.ended
+        return (one.where != "loop" or one.end == "cancelled") and is_late and stopping <= until
 
     def _was_ill(self, begin: float, end: float) -> bool:
         return _meets(self._outages, begin, end)
@@ -199,20 +220,23 @@ def check(
     rows: Collection[str] | None = None,
     sent: Collection[str] = (),
     outages: Sequence[Span] = (),
+    broker_outages: Sequence[Span] = (),
     answers_lost: Sequence[Span] = (),
 ) -> Verdict:
     """The verdict on a run, whose entries are in the order of time.
 
     `rows` are the ids whose jobs failed_jobs holds in the end; where nobody looked, failed() is taken for its word.
     `sent` are ids that may have arrived without being accepted; `outages` when a store was ill, as (begin, end);
+    `broker_outages` when a broker was, which explains no more than that messages are handled again;
     `answers_lost` when it was well, and those who asked were not told so: see `_Deaths.was_pushed_again`.
     """
-    stories, deaths = _stories(entries, rows), _Deaths(entries, outages, answers_lost)
+    stories, deaths = _stories(entries, rows), _Deaths(entries, outages, broker_outages, answers_lost)
     _settle_beginnings(stories, deaths)
     findings = [
         *_of_ends(stories, frozenset(sent)),
         *_of_silence(stories, deaths),
         *_of_repeats(stories, deaths),
+        *_of_numbers(stories, deaths),
         *_of_messages(stories, deaths),
         *_of_overlaps(stories, deaths),
         *_of_order(stories),
@@ -255,14 +279,14 @@ def _continue(story: Story, entry: Entry) -> None:
         story.jobs[entry.job].append(Try(entry.process, entry.attempt, entry.at, entry.where))
     elif entry.what == "failed":
         story.failed.append(entry.at)
-    elif entry.what in ("done", "raised"):
+    elif entry.what in ("done", "raised", "cancelled"):
         _end(story, entry)
 
 
 def _end(story: Story, entry: Entry) -> None:
     mine = [each for each in story.jobs[entry.job] if (each.process, each.attempt) == (entry.process, entry.attempt)]
     if mine:
-        mine[-1].ended, mine[-1].is_done = entry.at, entry.what == "done"
+        mine[-1].ended, mine[-1].end = entry.at, entry.what
 
 
 def _of_ends(stories: dict[str, Story], sent: frozenset[str]) -> Iterator[Finding]:
@@ -292,14 +316,24 @@ def _of_silence(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]
 
 def _of_repeats(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
     for id_, one, following in _repeats(stories):
-        has_failed = one.ended is not None and not one.is_done
-        if not has_failed and not deaths.explain(one, following) and not deaths.was_pushed_again(one, following):
-            state = "was done" if one.is_done else "did not end"
+        if one.end != "raised" and not deaths.explain(one, following) and not deaths.was_pushed_again(one, following):
+            state = {"done": "was done", "cancelled": "was cancelled"}.get(one.end or "", "did not end")
             yield Finding(
                 "unexplained",
                 id_,
                 f"try {one.attempt} in process {one.process} {state}; try {following.attempt} began in "
                 f"{following.process} at {following.begun:.3f}",
+            )
+
+
+def _of_numbers(stories: dict[str, Story], deaths: _Deaths) -> Iterator[Finding]:
+    for id_, one, following in _repeats(stories):
+        if following.attempt <= one.attempt and not deaths.explain_number(one, following):
+            yield Finding(
+                "miscounted",
+                id_,
+                f"try {one.attempt} in process {one.process} was followed by one in {following.process} that bears the "
+                f"number {following.attempt}",
             )
 
 

@@ -22,7 +22,7 @@ from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.redis import RedisDriver
 from core.queue.failures import DatabaseFailureStore
 from core.queue.state import FetchedJob, NewJob, Retry
-from tests.chaos.mutations import broken
+from tests.chaos.broken_drivers import broken
 from tests.chaos.steps import Steps
 from tests.contract.jobs import (
     LONG,

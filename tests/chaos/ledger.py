@@ -22,6 +22,7 @@ What: TypeAlias = Literal[
     "started",
     "done",
     "raised",
+    "cancelled",
     "failed",
     "killed",
     "frozen",
@@ -33,7 +34,8 @@ What: TypeAlias = Literal[
 handled   a controller was called with it.
 started   a try of its job began.
 done      that try did its work, which is the last that it did.
-raised    that try ended with an exception, or was ended by its worker: cancelled, for instance.
+raised    that try ended with an exception of its own.
+cancelled that try was ended by its worker, which stops, or has lost the lease.
 failed    the job was given up, and its failed() called.
 killed    the process is dead, by SIGKILL. Written by who killed it, once it was.
 frozen    the process has come to a standstill, by SIGSTOP. Written by who stopped it, once it had.

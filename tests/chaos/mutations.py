@@ -1,32 +1,45 @@
 """Promises broken on purpose, to see that the runs notice: a process whose CHAOS_MUTATION names one breaks it.
 
-early_ack     a message is acknowledged when it arrives, before its jobs are dispatched.
-no_fencing    whoever reports on a job is taken for the holder of its current lease.
-two_commands  a job that is given up is first taken off its queue, then entered into failed_jobs.
-late_count    a try is counted when it has failed, and not when it starts.
+early_ack         a message is acknowledged when it arrives, before its jobs are dispatched.
+no_fencing        whoever reports on a job is taken for the holder of its current lease.
+two_commands      a job that is given up is first taken off its queue, then entered into failed_jobs.
+late_count        a try is counted when it has failed, and not when it starts.
+careless_push     a job that could not be stored counts as dispatched.
+no_order          ordering keys count for nothing.
+no_uniqueness     unique keys count for nothing.
+impatient_rescue  a lease that has run out while the store was away is over at once, when it is back.
+no_rescue         nobody looks for jobs whose owner is dead.
+blind_start       a worker begins what it has fetched, however long ago that was.
+own_clock         leases end by the clock of the worker.
+early_release     a worker that stops hands back jobs that still run.
+push_anew         a job whose push went unanswered is pushed again as another.
+no_hook           a job is given up, and its failed() is not called.
+one_version       envelopes are written and read in the newest version only.
+leak              a worker keeps something of each job.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Any, Literal, get_args
+import time
+from collections.abc import Callable
+from typing import Any
 
-from msgspec.structs import replace
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+import msgspec
 
-from core.database.engine import Database
-from core.database.tables import jobs
+from core.errors import EnvelopeError
 from core.mqtt.intake import Intake
+from core.queue import queue_manager
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.redis import RedisDriver
+from core.queue.envelope import VERSION, Envelope, read_envelope, write_envelope
 from core.queue.queue_manager import QueueManager
-from core.queue.state import Failure, FetchedJob, Lease, Retry
-
-Mutation = Literal["early_ack", "no_fencing", "two_commands", "late_count"]
+from core.queue.state import FetchedJob
+from core.queue.worker import completer, executor
+from core.queue.worker.executor import Executor
+from core.queue.worker.worker import Worker
+from tests.chaos.broken_drivers import BROKEN, InTwoCommands, broken
 
 VARIABLE = "CHAOS_MUTATION"
 _AFTER_ACK = 0.5
@@ -34,22 +47,28 @@ _AFTER_ACK = 0.5
 PAUSE = 2.0
 """Seconds between the two commands, where it is chance that has to hit them: a pause of a few microseconds would need
 more kills than a test has time for."""
+_LEAK = 100_000
+"""Bytes of each job."""
 
 
 def apply(name: str) -> None:
     """Break a promise in this process, for good."""
-    if name not in get_args(Mutation):
-        raise ValueError(f"{VARIABLE}={name!r} is no mutation; there are {', '.join(get_args(Mutation))}")
-    if name == "early_ack":
-        _acknowledge_at_arrival()
-    else:
+    if name not in {*BROKEN, *_CHANGES}:
+        raise ValueError(f"{VARIABLE}={name!r} is no mutation; there are {', '.join([*BROKEN, *_CHANGES])}")
+    if name in BROKEN:
         InTwoCommands.pause = PAUSE
         _break_drivers(name)
+    if name in _CHANGES:
+        _CHANGES[name]()
 
 
-def broken(name: str, driver: Driver) -> Any:
-    """A driver that does not keep a promise."""
-    return _BROKEN[name](driver)
+def _break_drivers(name: str) -> None:
+    opened = QueueManager.driver
+
+    def driver(self: QueueManager, connection: str | None = None) -> Any:
+        return broken(name, opened(self, connection))
+
+    QueueManager.driver = driver  # type: ignore[method-assign]
 
 
 def _acknowledge_at_arrival() -> None:
@@ -63,122 +82,78 @@ def _acknowledge_at_arrival() -> None:
     Intake._start_handler = acknowledge_and_start  # type: ignore[method-assign]
 
 
-def _break_drivers(name: str) -> None:
-    opened = QueueManager.driver
+def _begin_whatever_was_fetched() -> None:
+    execute = Executor.execute
 
-    def driver(self: QueueManager, connection: str | None = None) -> Any:
-        return broken(name, opened(self, connection))
+    def begin(self: Executor, fetched: FetchedJob, start_by: float) -> Any:
+        return execute(self, fetched, float("inf"))
 
-    QueueManager.driver = driver  # type: ignore[method-assign]
-
-
-class Broken:
-    """A driver that does most as the one it is made of."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.driver, name)
+    Executor.execute = begin  # type: ignore[method-assign]
 
 
-class WithoutFencing(Broken):
-    """Reports under whatever token a job has now."""
+def _lease_by_own_clock() -> None:
+    def shifted(verb: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Driver, *arguments: Any) -> Any:
+            *others, lease = arguments
+            return verb(self, *others, lease + _ahead())
 
-    async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
-        return await self.driver.complete(await self._current(leases))
+        return call
 
-    async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
-        leases = await self._current([each.lease for each in retries])
-        return await self.driver.retry([Retry(lease, each.delay) for lease, each in zip(leases, retries, strict=True)])
-
-    async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        leases = await self._current([lease for lease, _ in failures])
-        return await self.driver.fail([(lease, failure) for lease, (_, failure) in zip(leases, failures, strict=True)])
-
-    async def release(self, leases: Sequence[Lease]) -> AbstractSet[str]:
-        return await self.driver.release(await self._current(leases))
-
-    async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
-        return await self.driver.renew(await self._current(leases), lease)
-
-    async def _current(self, leases: Sequence[Lease]) -> list[Lease]:
-        tokens = await tries_of(self.driver, leases)
-        return [replace(lease, token=tokens[lease.job_id][1] or lease.token) for lease in leases]
+    for driver in (RedisDriver, DatabaseDriver):  # the heartbeat opens one of its own, past the QueueManager
+        driver.fetch = shifted(driver.fetch)  # type: ignore[method-assign]
+        driver.renew = shifted(driver.renew)  # type: ignore[method-assign]
 
 
-class InTwoCommands(Broken):
-    pause = 0.0
-
-    async def fail(self, failures: Sequence[tuple[Lease, Failure]]) -> AbstractSet[str]:
-        stale = await self.driver.complete([lease for lease, _ in failures])
-        await asyncio.sleep(self.pause)
-        current = [failure for lease, failure in failures if lease.job_id not in stale]
-        await self.driver.failures.record(self.driver.connection, current)
-        return stale
+def _ahead() -> float:
+    """By how many seconds the clock of this process is."""
+    return time.time() - time.clock_gettime(time.CLOCK_REALTIME)  # which tests/chaos/clock leaves as it is
 
 
-class CountingLate(Broken):
-    async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
-        fetched = await self.driver.fetch(queues, limit, lease)
-        await add_tries(self.driver, [job.lease for job in fetched], -1)
-        return fetched
+def _hand_back_what_runs() -> None:
+    drain = Worker._drain
 
-    async def retry(self, retries: Sequence[Retry]) -> AbstractSet[str]:
-        await add_tries(self.driver, [each.lease for each in retries], 1)
-        return await self.driver.retry(retries)
+    async def release_and_drain(self: Worker, producing: asyncio.Task[None]) -> None:
+        await self._completer._driver.release(list(self._running))
+        await drain(self, producing)
+
+    Worker._drain = release_and_drain  # type: ignore[method-assign]
 
 
-_BROKEN: dict[str, Callable[[Driver], Broken]] = {
-    "no_fencing": WithoutFencing,
-    "two_commands": InTwoCommands,
-    "late_count": CountingLate,
+def _call_no_hook() -> None:
+    completer._has_hook = lambda job: False
+
+
+def _know_one_version() -> None:
+    def write(*arguments: Any) -> bytes:
+        return msgspec.json.encode({**msgspec.json.decode(write_envelope(*arguments)), "v": VERSION})
+
+    def read(payload: bytes) -> Envelope:
+        envelope = read_envelope(payload)
+        if envelope.v < VERSION:
+            raise EnvelopeError(f"version {envelope.v}")
+        return envelope
+
+    queue_manager.write_envelope = write  # type: ignore[assignment]
+    executor.read_envelope = read  # type: ignore[attr-defined]
+
+
+def _leak() -> None:
+    kept: list[bytes] = []
+    ended = Worker._ended
+
+    def keep(self: Worker, *arguments: Any) -> None:
+        kept.append(bytes(bytearray(b"x") * _LEAK))
+        ended(self, *arguments)
+
+    Worker._ended = keep  # type: ignore[assignment, method-assign]
+
+
+_CHANGES: dict[str, Callable[[], None]] = {
+    "early_ack": _acknowledge_at_arrival,
+    "blind_start": _begin_whatever_was_fetched,
+    "own_clock": _lease_by_own_clock,
+    "early_release": _hand_back_what_runs,
+    "no_hook": _call_no_hook,
+    "one_version": _know_one_version,
+    "leak": _leak,
 }
-
-
-async def tries_of(driver: Driver, leases: Iterable[Lease]) -> dict[str, tuple[int, str]]:
-    """Tries and token of each job as the store has them; (0, "") of one that it does not have."""
-    if isinstance(driver, RedisDriver):
-        return {lease.job_id: await _redis_tries(driver, lease) for lease in leases}
-
-    async def work(connection: AsyncConnection) -> dict[str, tuple[int, str]]:
-        wanted = select(jobs.c.job_id, jobs.c.attempts, jobs.c.lease_token).where(
-            jobs.c.job_id.in_([lease.job_id for lease in leases])
-        )
-        found = {row.job_id: (row.attempts, row.lease_token or "") for row in await connection.execute(wanted)}
-        return {lease.job_id: found.get(lease.job_id, (0, "")) for lease in leases}
-
-    return await _database_of(driver).read(work)
-
-
-async def add_tries(driver: Driver, leases: Sequence[Lease], count: int) -> None:
-    """Count `count` tries more for each job."""
-    if isinstance(driver, RedisDriver):
-        for lease in leases:
-            tries, token = await _redis_tries(driver, lease)
-            if tries:
-                await _of_redis(driver, "hset", lease, lease.job_id, f"{tries + count}:{token}")
-        return
-
-    async def work(connection: AsyncConnection) -> None:
-        ids = jobs.c.job_id.in_([lease.job_id for lease in leases])
-        await connection.execute(update(jobs).where(ids).values(attempts=jobs.c.attempts + count))
-
-    await _database_of(driver).write(work)
-
-
-async def _redis_tries(driver: RedisDriver, lease: Lease) -> tuple[int, str]:
-    value = await _of_redis(driver, "hget", lease, lease.job_id)
-    tries, _, token = (value or b"0:").decode().partition(":")
-    return int(tries), token
-
-
-def _of_redis(driver: RedisDriver, command: str, lease: Lease, *arguments: str) -> Awaitable[Any]:
-    key = driver._scripts.key(lease.queue, "tries")
-    answer: Awaitable[Any] = getattr(driver._client, command)(key, *arguments)
-    return answer
-
-
-def _database_of(driver: Driver) -> Database:
-    assert isinstance(driver, DatabaseDriver)
-    return driver._database

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from core.tasks import end_tasks
 from tests.chaos.app.orders import Order
-from tests.chaos.ledger import What
+from tests.chaos.ledger import What, read
 from tests.chaos.publisher import Publisher
 from tests.chaos.run import Size
 from tests.chaos.scene import Scene
@@ -40,8 +40,8 @@ outcomes that wait to be told."""
 
 _PAUSE = 1.0
 """Seconds between two outages at most."""
-_LONG = 4
-"""Jobs that are under way all through an outage."""
+_LONG, _LONG_IDS = 4, "long"
+"""Jobs that are under way all through an outage, and what their ids begin with."""
 _MOST_OPEN, _PORTION, _EVERY = 300, 20, 0.1
 """Orders that are open at most; how many come at once, by each way; and every how many seconds."""
 
@@ -116,17 +116,25 @@ class Outages:
             await asyncio.to_thread(harm.end)
             returned = time.monotonic()
             await end_tasks(settled)
-        self._scene.outages.append((begun, returned + AFTERMATH))
+        spans = self._scene.broker_outages if harm.server == BROKER else self._scene.outages
+        spans.append((begun, returned + AFTERMATH))
         if harm.is_away and not settled.cancelled():
             self._judge_use(harm, *settled.result())
         await self._judge_return(harm, returned)
 
     def _long_order(self, harm: Harm) -> Order:
         """Of a job that runs on when its server is back: nobody else is to take it up."""
-        return Order(f"long{next(self._numbers)}", seconds=harm.seconds + self._scene.random.uniform(1.0, 3.0))
+        return Order(f"{_LONG_IDS}{next(self._numbers)}", seconds=harm.seconds + self._scene.random.uniform(1.0, 3.0))
 
     def tell(self) -> None:
-        """Note what was measured."""
+        """Note what was measured, and what was taken from an owner who lived on."""
+        entries = read(self._scene.entries)
+        tries = Counter(entry.id for entry in entries if entry.what == "started" and entry.id.startswith(_LONG_IDS))
+        for order, number in tries.items():
+            if number > 1:
+                self._scene.find(
+                    "taken over", order, f"its job was under way in an outage, and was begun {number} times"
+                )
         slowest = ", ".join(f"{harm} {took:.1f} s" for harm, took in sorted(self._slowest.items()))
         self._scene.note(f"Work went on within: {slowest}. At most {self._busiest:.0%} of a core meanwhile.")
 

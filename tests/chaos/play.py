@@ -18,9 +18,9 @@ from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene
 from tests.chaos.stores import ChaosServers
 
-_LITTLE_PATIENCE = 10.0
+_LITTLE_PATIENCE = 20.0
 """Seconds without progress after which a run has failed that is to fail."""
-_LONG_ENOUGH = 40.0
+_LONG_ENOUGH = 60.0
 """Seconds after which such a run has failed in any case: what is broken may go on for ever."""
 
 
@@ -99,5 +99,10 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
             scene.close()
     scene.found.extend(scene.fleet.findings())
     return check(
-        read(scene.entries), rows=rows, sent=scene.sent, outages=scene.outages, answers_lost=scene.answers_lost
+        read(scene.entries),
+        rows=rows,
+        sent=scene.sent,
+        outages=scene.outages,
+        broker_outages=scene.broker_outages,
+        answers_lost=scene.answers_lost,
     )

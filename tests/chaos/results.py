@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 
+from tests.chaos.broken_promises import Trial
 from tests.chaos.play import Outcome
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mysql import MysqlProcess
@@ -32,6 +33,7 @@ _HEAD = (
     "seconds",
 )
 _RULES = ("lost", "unexplained", "overlap", "disorder", "doubled")
+"""Of checker.py; what else is found is counted together."""
 
 
 def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed: str) -> str:
@@ -55,6 +57,34 @@ def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed
             "",
         ]
     )
+
+
+def trial_report(trials: Sequence[Trial], *, begun: datetime, seed: str) -> str:
+    """What the runs noticed of promises that were broken on purpose."""
+    return "\n".join(
+        [
+            "# What the chaos runs notice",
+            "",
+            f"`scripts/chaos --broken --seed {seed}` on {begun:%d %B %Y, %H:%M} UTC.",
+            "",
+            "In each line, the processes of a run break a promise (`tests/chaos/mutations.py`); the run is broken off as soon",
+            f"as nothing moves any more: {sum(each.is_noticed for each in trials)} of {len(trials)} were noticed.",
+            "",
+            *_trial_table(trials),
+            "",
+        ]
+    )
+
+
+def _trial_table(trials: Sequence[Trial]) -> Iterator[str]:
+    head = ("run", "store", "what is broken", "to be found", "found")
+    yield _row(head)
+    yield _row(["---"] * len(head))
+    for each in trials:
+        promise, found = each.promise, ", ".join(f"{rule} {count:,}" for rule, count in sorted(each.found.items()))
+        yield _row(
+            [promise.run, promise.store, promise.mutation, promise.rule, found if each.is_noticed else f"**{found}**"]
+        )
 
 
 def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:

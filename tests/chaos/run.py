@@ -14,7 +14,8 @@
 must stop when asked to, the checker goes through the ledger, and the store must be empty.
 
 What else a run has to say: `scene.find(rule, about, story)` adds a finding, `scene.count("redis killed")` a fault,
-`scene.note(...)` a line beside the table; `scene.outages` and `scene.sent` are told to the checker (see `check`).
+`scene.note(...)` a line beside the table. The checker is told `scene.outages`, `scene.broker_outages`,
+`scene.answers_lost` and `scene.sent` (see `check`).
 All choices come from `scene.random`, so that the seed repeats them.
 """
 

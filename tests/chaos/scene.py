@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -58,6 +58,8 @@ class Scene:
         self.sent: set[str] = set()
         """Ids that may have arrived without being accepted."""
         self.outages: list[Span] = []
+        """Of the store."""
+        self.broker_outages: list[Span] = []
         self.answers_lost: list[Span] = []
         self.mix = self.mix_of(ALL_KINDS)
         """What `rounds` and `dispatch` bring; a run may put another in its place."""
@@ -100,15 +102,6 @@ class Scene:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-    @contextmanager
-    def outage(self) -> Iterator[None]:
-        """While a server is ill: repeats that begin in it, or shortly after, are explained."""
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            self.outages.append((begin, time.monotonic()))
 
     # ── bringing work ────────────────────────────────────────────────────────────────────────────────
 

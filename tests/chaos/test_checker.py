@@ -102,6 +102,17 @@ def test_an_outage_of_the_store_explains_a_repeat() -> None:
     assert rules(tale.verdict(outages=[(50.0, 60.0)])) == ["unexplained"]
 
 
+def test_an_outage_of_the_broker_explains_that_a_message_is_handled_again() -> None:
+    tale = Tale().accepted("a").tell("handled", "a", process=7).ran("a", job="x")
+    tale.tell("handled", "a", process=7).ran("a", job="y", process=2)
+    assert rules(tale.verdict(broker_outages=[(2.5, 3.5)])) == []
+
+
+def test_what_a_stopping_worker_has_cancelled_is_tried_again_uncounted() -> None:
+    tale = Tale().accepted("a").tell("started", "a").tell("stopping", process=1).tell("cancelled", "a")
+    assert rules(tale.ran("a", process=2).tell("stopped", process=1).verdict()) == []
+
+
 def test_jobs_of_a_key_one_after_the_other_are_in_order() -> None:
     tale = Tale().accepted("a", key="k").accepted("b", key="k").accepted("c", key="other")
     tale.tell("started", "a").ran("c", process=2).tell("done", "a").ran("b")
@@ -240,6 +251,22 @@ def test_a_repeat_without_a_crash_is_not_explained() -> None:
     assert rules(Tale().accepted("a").ran("a").ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
 
 
+def test_an_outage_of_the_broker_explains_no_repeat() -> None:
+    tale = Tale().accepted("a").ran("a").ran("a", process=2, attempt=2)
+    assert rules(tale.verdict(broker_outages=[(2.5, 3.5)])) == ["unexplained"]
+
+
+def test_that_a_worker_cancels_a_try_explains_no_repeat() -> None:
+    tale = Tale().accepted("a").ran("a", ends="cancelled").ran("a", process=2, attempt=2)
+    assert rules(tale.verdict()) == ["unexplained"]
+
+
+@pytest.mark.parametrize("ends", ["raised", "killed"])
+def test_a_number_that_is_given_twice_is_told(ends: What) -> None:
+    tale = Tale().accepted("a").ran("a", attempt=3, ends=ends).ran("a", process=2, attempt=3)
+    assert rules(tale.verdict()) == ["miscounted"]
+
+
 def test_a_kill_long_after_a_try_was_done_explains_nothing() -> None:
     tale = Tale().accepted("a").ran("a").later(GRACE).tell("killed", process=1)
     assert rules(tale.ran("a", process=2, attempt=2).verdict()) == ["unexplained"]
@@ -254,7 +281,7 @@ def test_the_kill_of_another_process_explains_nothing(victim: int) -> None:
 def test_a_worker_that_goes_on_must_not_begin_what_others_have_taken_over() -> None:
     tale = Tale().accepted("a").tell("frozen", process=1).tell("started", "a", process=2, attempt=2)
     tale.tell("thawed", process=1).ran("a").tell("done", "a", process=2, attempt=2)
-    assert rules(tale.verdict()) == ["unexplained", "overlap"]
+    assert rules(tale.verdict()) == ["unexplained", "miscounted", "overlap"]
 
 
 def test_a_kill_after_the_repeat_explains_nothing() -> None:

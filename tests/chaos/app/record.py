@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.job import Job
 from tests.chaos.app import census
-from tests.chaos.ledger import Ledger, Where
+from tests.chaos.ledger import Ledger, What, Where
 
 PARENT = os.getppid()
 """In a child process for jobs: the worker. Of a child whose worker is dead, it would be another."""
@@ -29,9 +29,12 @@ def one_try(job: Job, about: str, where: Where = "loop") -> Iterator[None]:
     if where != "child":
         census.tell()
     ledger().write("started", about, job=job.job_id, attempt=job.attempts, where=where, process=process)
+    what: What = "cancelled"
     try:
         yield
-    except BaseException:
-        ledger().write("raised", about, job=job.job_id, attempt=job.attempts, process=process)
+        what = "done"
+    except Exception:
+        what = "raised"
         raise
-    ledger().write("done", about, job=job.job_id, attempt=job.attempts, process=process)
+    finally:
+        ledger().write(what, about, job=job.job_id, attempt=job.attempts, process=process)

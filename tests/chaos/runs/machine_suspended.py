@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -20,6 +21,8 @@ from tests.chaos.scene import LEASE, Scene
 
 FROZEN = 2
 """Workers, at the same time."""
+BUSY_MACHINE = 20.0
+"""Seconds more that the others may take to begin the jobs anew."""
 IDLE_TRANSACTION = 30.0
 """Seconds; DATABASE_ANSWER_TIMEOUT."""
 
@@ -47,7 +50,9 @@ async def _round(scene: Scene, orders: Sequence[Order], seconds: float) -> None:
     over = time.monotonic() + seconds
     others = [_start_worker(scene, len(orders)) for _ in range(FROZEN)]
     await asyncio.sleep(max(0.0, over - time.monotonic()))
-    scene.progress.look()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BUSY_MACHINE):
+            await scene.until_started(others, len(orders))
     _find_stuck(scene, len(orders) - sum(scene.progress.started.get(each.pid, 0) for each in others), seconds)
     for each in owners:
         scene.fleet.thaw(each)
