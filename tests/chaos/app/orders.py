@@ -34,6 +34,8 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of one of the kind "keyed"."""
     once: bool = False
     """Whether it is sent or dispatched twice, and to become one job all the same."""
+    relayed: bool = False
+    """Whether its message takes a detour: the router publishes it again, to where those go that are `once`."""
 
     @property
     def fails(self) -> bool:
