@@ -133,7 +133,7 @@ def _know_one_version() -> None:
             raise EnvelopeError(f"version {envelope.v}")
         return envelope
 
-    queue_manager.write_envelope = write  # type: ignore[assignment]
+    queue_manager.write_envelope = write  # type: ignore[assignment, attr-defined]
     executor.read_envelope = read  # type: ignore[attr-defined]
 
 

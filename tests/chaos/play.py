@@ -8,6 +8,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,8 +58,9 @@ async def play(
     """
     directory = Path(tempfile.mkdtemp(prefix=f"chaos-{run.name}-{store}-"))
     begun = time.monotonic()
-    async with servers.store(store) as opened:
-        scene = Scene(directory, opened, servers.broker if run.broker else None, f"{seed} {run.name}", begun + seconds)
+    async with servers.store(store) as opened, AsyncExitStack() as stack:
+        broker = stack.enter_context(servers.broker(own=run.waits)) if run.broker else None
+        scene = Scene(directory, opened, broker, f"{seed} {run.name}", begun + seconds)
         if mutation is not None:
             scene.env[VARIABLE] = mutation
             scene.patience = _LITTLE_PATIENCE

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -62,11 +62,16 @@ class ChaosServers:
         self._migrating = asyncio.Lock()
         """Alembic knows of one migration in a process."""
 
-    @property
-    def broker(self) -> MosquittoProcess:
+    @contextmanager
+    def broker(self, *, own: bool) -> Iterator[MosquittoProcess]:
+        """One that others use as well, one after the other, or an own one: all runs have the same topics."""
+        if own:
+            with MosquittoProcess() as broker:
+                yield broker
+            return
         server = self._server("mosquitto")
         assert isinstance(server, MosquittoProcess)
-        return server
+        yield server
 
     @asynccontextmanager
     async def store(self, kind: str) -> AsyncIterator[Store]:

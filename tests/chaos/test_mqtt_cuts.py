@@ -109,7 +109,7 @@ class Stage:
         assert (wire.cut_at is None) == (cut is None), f"there was no {cut}"
         if cut and wire.cut_at:
             self._scene.count(f"cut {cut.place} {cut.packet}")
-            self._scene.outages.append((wire.cut_at, time.monotonic()))
+            self._scene.broker_outages.append((wire.cut_at, time.monotonic()))
         return wire.passed
 
     async def _until_quiet(self, wire: Wire) -> None:
@@ -160,15 +160,6 @@ def _every_cut(whole: Counter[str]) -> Iterator[Cut]:
     for packet, count in whole.items():
         for number, place in product(range(1, count + 1), PLACES):
             yield Cut(place, packet, number)
-
-
-@pytest.fixture(scope="module")
-def chaos_servers() -> Iterator[ChaosServers]:
-    servers = ChaosServers()
-    try:
-        yield servers
-    finally:
-        servers.close()
 
 
 @pytest.mark.timeout(240)  # a machine that is busy with other tests takes its time for so many connections

@@ -22,15 +22,6 @@ SECONDS = 30.0
 """After which a run brings no more work. On a machine that is not very busy it has long ended by then."""
 
 
-@pytest.fixture(scope="session")
-def chaos_servers() -> Iterator[ChaosServers]:
-    servers = ChaosServers()
-    try:
-        yield servers
-    finally:
-        servers.close()
-
-
 def _played_on() -> Iterator[Any]:
     for number, (name, run) in enumerate(all_runs().items()):
         store = run.stores[number % len(run.stores)]
