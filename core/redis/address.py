@@ -29,8 +29,10 @@ class ServerAddress:
     """What a connection is given: host and port, or path, and all else."""
 
     def __str__(self) -> str:
-        path, host, port = (self.options.get(name) for name in ("path", "host", "port"))
-        return str(path or f"{host or 'localhost'}:{port or _PORT}")
+        path, host, port, database = (self.options.get(name) for name in ("path", "host", "port", "db"))
+        if path:
+            return f"{path}?db={database}" if database else str(path)
+        return f"{host or 'localhost'}:{port or _PORT}{_named(database)}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class SentinelAddress:
     """What one to a Sentinel is given."""
 
     def __str__(self) -> str:
-        return f"{self.master} (by Sentinel at {_listed(self.sentinels)})"
+        return f"{self.master}{_named(self.options.get('db'))} (by Sentinel at {_listed(self.sentinels)})"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ def _hosts(url: SplitResult, port: int) -> tuple[Host, ...]:
     if not all(each.hostname for each in hosts):
         raise _UrlError("it names no host, or leaves one out between two commas")
     return tuple((str(each.hostname), each.port or port) for each in hosts)
+
+
+def _named(database: int | None) -> str:
+    """As it stands in a URL; the one that is meant where none is named, is not."""
+    return f"/{database}" if database else ""
 
 
 def _listed(hosts: tuple[Host, ...]) -> str:

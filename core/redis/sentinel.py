@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -33,8 +34,11 @@ class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
         )
 
     async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinels.aclose()
+        """Close the connections to the master and to the Sentinels, each whatever the closing of another raises."""
+        try:
+            await super().aclose()
+        finally:
+            await self.sentinels.aclose()
 
 
 class Sentinels:
@@ -60,8 +64,10 @@ class Sentinels:
         raise MasterNotFoundError(f"No master found for {name!r}" + "".join(f"; {failure}" for failure in failures))
 
     async def aclose(self) -> None:
-        for each in self._sentinels:
-            await each.aclose()
+        """Close the connection to each, whatever the closing of another raises."""
+        async with AsyncExitStack() as closing:
+            for each in self._sentinels:
+                closing.push_async_callback(each.aclose)
 
     def _prefer(self, sentinel: _Sentinel) -> None:
         """Ask the one that answered first, the next time."""

@@ -407,7 +407,7 @@ async def test_a_table_that_gives_no_answer_holds_up_nobody(
     failures.answers.set()
     await driver.close()
     assert len(await failures.rows()) == 3
-    assert states(await driver.stats(QUEUE)) == {"failed": 3}
+    assert states(await _driver(client, redis_prefix, failures).stats(QUEUE)) == {"failed": 3}
 
 
 async def test_lost_jobs_of_every_queue_are_rescued_while_the_table_is_out_of_order(

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.queue.drivers.cluster_connection import connection_to
-from core.queue.drivers.pipelined_connection import PipelinedConnection
+from core.queue.drivers.pipelined_connection import PipelinedConnection, Pool
 from tests.chaos.proxy import Proxy
 from tests.servers.redis import ValkeyProcess, client_of
+from tests.servers.resp import read_command
 
 LONG, SHORT = 30.0, 2.0
+CLOSED = "closed by this process"
 
 
 @asynccontextmanager
@@ -37,7 +40,7 @@ async def server_that(answers: Callable[[bytes], bytes]) -> AsyncIterator[str]:
     """The URL of a server that greets as Redis does, and then answers as it is told."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while words := await _command(reader):
+        while words := await read_command(reader):
             writer.write(b"+OK\r\n" if words[0] in (b"HELLO", b"CLIENT") else answers(words[0]))
         writer.close()
 
@@ -50,13 +53,25 @@ def _url(port: int) -> str:
     return f"redis://127.0.0.1:{port}/0"
 
 
-async def _command(reader: asyncio.StreamReader) -> list[bytes]:
-    line = await reader.readline()
-    words = []
-    for _ in range(int(line[1:] or 0)):
-        length = int((await reader.readline())[1:])
-        words.append((await reader.readexactly(length + 2))[:-2])
-    return words
+class SilentServer:
+    """Takes connections, and does not greet."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+        self.connected = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tried += 1
+        self.connected.set()
+        await reader.read()
+        writer.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Its URL."""
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        async with server:
+            yield _url(server.sockets[0].getsockname()[1])
 
 
 async def test_callers_at_the_same_time_share_a_connection_and_get_their_own_answers(redis_url: str) -> None:
@@ -158,19 +173,11 @@ async def test_a_server_that_says_nothing_is_given_up_and_left(redis_url: str) -
 
 
 async def test_a_server_that_does_not_greet_is_given_up_by_all_who_wait_for_it_at_once() -> None:
-    tried = 0
-
-    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal tried
-        tried += 1
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
-    async with server, connected_to(_url(server.sockets[0].getsockname()[1]), SHORT) as connection:
+    server = SilentServer()
+    async with server.running() as url, connected_to(url, SHORT) as connection:
         silent = await asyncio.gather(*(connection.ask("PING") for _ in range(5)), return_exceptions=True)
         assert [type(each) for each in silent] == [RedisTimeoutError] * 5
-        assert tried < 3
+        assert server.tried < 3
 
 
 @pytest.mark.parametrize(
@@ -222,6 +229,60 @@ async def test_closing_ends_the_wait_of_those_that_still_wait(redis_url: str, re
         await connection.close()
         with pytest.raises(RedisConnectionError):
             await waits
+
+
+async def test_closing_ends_the_wait_of_those_that_wait_for_a_connection() -> None:
+    server = SilentServer()
+    async with server.running() as url, connected_to(url) as connection:
+        waits = [asyncio.create_task(connection.ask("PING")) for _ in range(3)]
+        await server.connected.wait()
+        async with asyncio.timeout(SHORT):
+            await asyncio.gather(connection.close(), connection.close())
+            for each in waits:
+                with pytest.raises(RedisConnectionError, match=CLOSED):
+                    await each
+        assert server.tried == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda connection: connection.ask("PING"),
+        lambda connection: connection.ask_all(("PING",), ("PING",)),
+        lambda connection: connection.ask_at("PING"),
+        lambda connection: connection.open(),
+    ],
+    ids=["ask", "ask_all", "ask_at", "open"],
+)
+@pytest.mark.parametrize("asked_before", [True, False])
+async def test_a_closed_one_opens_nothing(
+    redis_url: str, use: Callable[[PipelinedConnection], Awaitable[Any]], *, asked_before: bool
+) -> None:
+    async with Redis.from_url(redis_url) as client:
+        pool = CountingPool(client.connection_pool)
+        connection = PipelinedConnection(pool, LONG)
+        if asked_before:
+            assert await connection.ask("PING") == b"PONG"
+        for _ in range(2):
+            await connection.close()
+            with pytest.raises(RedisConnectionError, match=CLOSED):
+                await use(connection)
+        assert pool.given == asked_before
+
+
+class CountingPool:
+    """Counts the connections that a pool gives."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.given = 0
+        self._pool = pool
+
+    async def get_connection(self) -> AbstractConnection:
+        self.given += 1
+        return await self._pool.get_connection()
+
+    async def release(self, connection: AbstractConnection, /) -> None:
+        await self._pool.release(connection)
 
 
 async def _blocked(connection: PipelinedConnection, client: Redis, key: str) -> tuple[asyncio.Task[object], int]:

@@ -380,4 +380,4 @@ def test_the_single_settings_of_redis_make_an_address(monkeypatch: pytest.Monkey
     monkeypatch.setenv("REDIS_DB", "2")
     address = load_settings().redis.address()
     assert address.options == {"host": "localhost", "port": 6379, "db": 2, "username": None, "password": "hush"}
-    assert str(address) == "localhost:6379"
+    assert str(address) == "localhost:6379/2"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, cast
 
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.exceptions import AskError, ClusterDownError, MovedError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from core.queue.drivers.lifetime import Lifetime
 from core.queue.drivers.pipelined_connection import Command, PipelinedConnection, Replies
 from core.redis.cluster import Cluster
 from core.redis_client import FAULTS, OUT_OF_REACH, RedisClient
@@ -27,6 +27,7 @@ class ClusterConnection:
         """`timeout`: see PipelinedConnection."""
         self._client = client
         self._timeout = timeout
+        self._lifetime = Lifetime(timeout)
         self._nodes: dict[str, PipelinedConnection] = {}
         self._failed: str | None = ""
         """The node that makes us doubt the table of who serves what; at first there is no table to doubt."""
@@ -63,9 +64,12 @@ class ClusterConnection:
         return [self._connection_to(node.host, node.port) for node in self._client.get_primaries()]
 
     async def close(self) -> None:
-        nodes, self._nodes = self._nodes, {}
-        for each in nodes.values():
-            await each.close()
+        """See PipelinedConnection. Each node is left, whatever leaving another raises."""
+        async with AsyncExitStack() as closing:
+            while self._nodes:
+                _, node = self._nodes.popitem()
+                closing.push_async_callback(node.close)
+            await self._lifetime.end()
 
     async def _server_of(self, key: str) -> ClusterNode:
         if self._failed is not None:
@@ -73,11 +77,10 @@ class ClusterConnection:
         return cast("ClusterNode", self._client.get_node_from_key(key))  # None is for a replica that is missing
 
     async def _look_anew(self, failed: str) -> None:
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._client.nodes_manager.initialize(last_failed_node_name=failed)
-        except TimeoutError as error:
-            raise RedisTimeoutError(f"no node told within {self._timeout:g} s who serves what") from error
+        await self._lifetime.limit(lambda: self._look(failed), "no node told who serves what")
+
+    async def _look(self, failed: str) -> None:
+        await self._client.nodes_manager.initialize(last_failed_node_name=failed)
         if self._failed == failed:
             self._failed = None
         for name in self._nodes.keys() - {node.name for node in self._client.get_nodes()}:
@@ -101,6 +104,7 @@ class ClusterConnection:
         return reply, replies
 
     def _connection_to(self, host: str, port: str | int) -> PipelinedConnection:
+        self._lifetime.require()
         name = _name(host, port)
         if name not in self._nodes:
             pool = _Apart({**self._client.get_connection_kwargs(), "host": host, "port": port})

@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from core.queue.drivers.lifetime import Lifetime
 from core.redis_client import is_read_only
 
 Command: TypeAlias = Sequence[str | bytes | int]
@@ -38,18 +39,19 @@ class Pool(Protocol):
 
 
 class PipelinedConnection:
-    """Connects when it is first asked, and anew whenever the connection is lost."""
+    """Connects when it is first asked, and anew whenever the connection is lost, until it is closed."""
 
     def __init__(self, pool: Pool, timeout: float) -> None:
         """`timeout`: seconds without a word from a server that owes answers, after which it is taken to be gone."""
         self._pool = pool
         self._timeout = timeout
+        self._lifetime = Lifetime(timeout)
         self._making = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._replies: Replies | None = None
 
     async def ask(self, *command: str | bytes | int) -> Any:
-        """The reply to a command. Raises RedisError: of the reply, or because the connection is lost or silent."""
+        """The reply to a command. Raises RedisError: of the reply, or as the connection is lost, silent or closed."""
         reply = await (await self.open()).to(command)
         if isinstance(reply, Exception):
             raise reply
@@ -71,8 +73,10 @@ class PipelinedConnection:
         return [self]
 
     async def close(self) -> None:
-        """Give the connection back. Whoever waits for an answer hears that it is lost."""
-        async with self._making:
+        """Give the connection back, for good. Whoever waits for an answer, or for a connection, hears of that."""
+        try:
+            await self._lifetime.end()
+        finally:
             await self._give_back()
 
     async def open(self) -> Replies:
@@ -84,13 +88,13 @@ class PipelinedConnection:
             await asyncio.sleep(0)
         if replies is not None and not replies.is_lost:
             return replies
-        try:
-            async with asyncio.timeout(self._timeout), self._making:  # also for those who wait for their turn
-                if self._replies is None or self._replies.is_lost:
-                    self._replies = await self._connect()
-                return self._replies
-        except TimeoutError as error:
-            raise RedisTimeoutError(f"no connection within {self._timeout:g} s") from error
+        return await self._lifetime.limit(self._reconnected, "no connection")
+
+    async def _reconnected(self) -> Replies:
+        async with self._making:
+            if self._replies is None or self._replies.is_lost:
+                self._replies = await self._connect()
+            return self._replies
 
     async def _connect(self) -> Replies:
         await self._give_back()
@@ -98,7 +102,7 @@ class PipelinedConnection:
         return Replies(self._connection, self._timeout)
 
     async def _give_back(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._replies = self._connection, None, None
         if connection is not None:
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)

@@ -14,7 +14,8 @@ from core.redis.address import ClusterAddress, RedisAddress, SentinelAddress, Se
     ("url", "options", "shown"),
     [
         ("redis://", {}, "localhost:6379"),
-        ("redis://here:7000/2", {"host": "here", "port": 7000, "db": 2}, "here:7000"),
+        ("redis://here:7000/2", {"host": "here", "port": 7000, "db": 2}, "here:7000/2"),
+        ("redis://here/0", {"host": "here", "db": 0}, "here:6379"),
         ("redis://u:p%40@here", {"host": "here", "username": "u", "password": "p@"}, "here:6379"),
         ("redis://here?socket_timeout=2", {"host": "here", "socket_timeout": 2.0}, "here:6379"),
         ("rediss://here", {"host": "here", "connection_class": SSLConnection}, "here:6379"),
@@ -27,7 +28,8 @@ def test_one_server(url: str, options: dict[str, Any], shown: str) -> None:
 
 
 def test_a_socket() -> None:
-    assert str(read_url("unix:///run/redis.sock?db=1")) == "/run/redis.sock"
+    assert str(read_url("unix:///run/redis.sock")) == "/run/redis.sock"
+    assert str(read_url("unix://u:hush@/run/redis.sock?db=1")) == "/run/redis.sock?db=1"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,9 @@ def test_a_cluster(url: str, address: RedisAddress) -> None:
     assert read_url(url) == address
 
 
-def test_messages_name_all_hosts_and_no_password() -> None:
+def test_messages_name_all_hosts_and_the_database_and_no_password() -> None:
+    assert str(read_url("redis://u:hush@a:1/2")) == "a:1/2"
+    assert str(read_url("redis+sentinel://u:hush@a:1/jobs/3?sentinel_password=hush")) == "jobs/3 (by Sentinel at a:1)"
     assert str(read_url("redis+sentinel://u:hush@a:1,[::1]:2/jobs")) == "jobs (by Sentinel at a:1, [::1]:2)"
     assert str(read_url("redis+cluster://u:hush@a:1,b")) == "a:1, b:6379 (a cluster)"
 

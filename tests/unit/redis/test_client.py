@@ -24,7 +24,7 @@ def test_one_server() -> None:
     pool = client.connection_pool
     assert pool.connection_class is SSLConnection and pool.max_connections == 7
     assert {"host": "here", "port": 7000, "db": 2, "password": "p"}.items() <= pool.connection_kwargs.items()
-    assert str(address_of(client)) == "here:7000"
+    assert str(address_of(client)) == "here:7000/2"
 
 
 def test_a_master_that_sentinels_name() -> None:
@@ -38,7 +38,7 @@ def test_a_master_that_sentinels_name() -> None:
     assert [each.connection_class for each in asked] == [SSLConnection] * 2
     assert [each.connection_kwargs["password"] for each in asked] == ["q"] * 2
     assert [each.connection_kwargs["ssl_ca_certs"] for each in asked] == ["/ca.pem"] * 2
-    assert str(address_of(client)) == "jobs (by Sentinel at a:26379, b:26379)"
+    assert str(address_of(client)) == "jobs/2 (by Sentinel at a:26379, b:26379)"
 
 
 def test_a_cluster() -> None:
