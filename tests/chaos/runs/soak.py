@@ -13,8 +13,8 @@ from tests.chaos.scene import Scene
 
 PACE = 0.1
 """Seconds between two samples, and between two handfuls of orders."""
-PER_SECOND = 50
-"""Orders; a load under which the machine has time for three others of these."""
+PER_SECOND = 20
+"""Orders; a load under which the machine has time for others."""
 WARM_UP = 300
 """Orders before the first sample, so many that each worker has given up one."""
 ALLOWED = {"memory": (0.05, 4.0), "descriptors": (0.0, 4.0), "tasks": (0.0, 40.0), "threads": (0.0, 2.0)}
@@ -71,7 +71,7 @@ HALF_AN_HOUR = 1800
 RUN = Run(
     play,
     asked=Size(jobs=HALF_AN_HOUR * PER_SECOND, faults=1),
-    short=Size(jobs=300, faults=1),
+    short=Size(jobs=150, faults=1),
     share=2,
     broker=True,
     waits=True,
