@@ -159,10 +159,11 @@ class _Deaths:
         return 1 if self._answers_lost else max(1, len(story.handled))
 
     def was_pushed_again(self, one: Try, following: Try) -> bool:
-        """Whether the push of a job was told again, as its answer was lost, when the job was done already: with its
-        tries counted anew. Of what was completed, a store knows nothing more."""
+        """Whether the push of a job was told again, as its answer was lost (in an outage, too), when the job was done
+        already: with its tries counted anew. Of what was completed, a store knows nothing more."""
         is_anew = one.is_done and following.attempt <= one.attempt
-        return is_anew and _meets(self._answers_lost, one.begun - GRACE, following.begun)
+        span = one.begun - GRACE, following.begun
+        return is_anew and (_meets(self._answers_lost, *span) or _meets(self._outages, *span))
 
     def explain_silence(self, last: Try) -> bool:
         """Whether the process of a job's last try may have had no time to call its failed(), or may not have been told
@@ -195,9 +196,9 @@ class _Deaths:
         return min(self._killed.get(one.process, inf), end.get(one.process, inf))
 
     def explain_number(self, one: Try, following: Try) -> bool:
-        """Whether the number of a try may have been given again: by a worker that stopped, and handed it back uncounted
-        (of a child that it killed, nobody wrote down the end); or as the job was pushed again."""
-        is_back = one.end in (None, "cancelled") and self._stopping.get(one.process, inf) <= following.begun
+        """Whether the number of a try may have been given again: by a worker that stopped, and handed it back
+        uncounted, which it cannot where it leaves a thread behind; or as the job was pushed again."""
+        is_back = one.where != "thread" and self._was_left(one, following.begun)
         return (is_back and following.attempt == one.attempt) or self.was_pushed_again(one, following)
 
     def _was_left(self, one: Try, until: float) -> bool:

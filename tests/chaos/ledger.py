@@ -60,9 +60,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str = ""
     """Of the message or order; of what befalls a process, none."""
     job: str = ""
-    """Of started, done, raised and failed: which job, as a message that is delivered again makes another."""
+    """Of started, done, raised, cancelled and failed: which job, as a message that is delivered again makes another."""
     attempt: int = 0
-    """Of started, done and raised: which try, as its job was told."""
+    """Of started, done, raised and cancelled: which try, as its job was told."""
     where: Where = "loop"
     """Of started: what runs it."""
     key: str = ""

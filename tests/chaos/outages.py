@@ -105,7 +105,8 @@ class Outages:
     async def bring(self, harm: Harm) -> None:
         """Return when work goes on."""
         self._scene.count(str(harm))
-        await self._scene.dispatch([self._long_order(harm) for _ in range(_LONG)])
+        if harm.is_away:  # of others, somebody may well miss a beat while the rest goes on
+            await self._scene.dispatch([self._long_order(harm) for _ in range(_LONG)])
         await self._scene.moment(_PAUSE)
         begun = time.monotonic()
         settled = asyncio.create_task(self._settled(harm))
@@ -128,6 +129,12 @@ class Outages:
 
     def tell(self) -> None:
         """Note what was measured, and what was taken from an owner who lived on."""
+        if self._within < PATIENCE:
+            self._find_taken_over()
+        slowest = ", ".join(f"{harm} {took:.1f} s" for harm, took in sorted(self._slowest.items()))
+        self._scene.note(f"Work went on within: {slowest}. At most {self._busiest:.0%} of a core meanwhile.")
+
+    def _find_taken_over(self) -> None:
         entries = read(self._scene.entries)
         tries = Counter(entry.id for entry in entries if entry.what == "started" and entry.id.startswith(_LONG_IDS))
         for order, number in tries.items():
@@ -135,8 +142,6 @@ class Outages:
                 self._scene.find(
                     "taken over", order, f"its job was under way in an outage, and was begun {number} times"
                 )
-        slowest = ", ".join(f"{harm} {took:.1f} s" for harm, took in sorted(self._slowest.items()))
-        self._scene.note(f"Work went on within: {slowest}. At most {self._busiest:.0%} of a core meanwhile.")
 
     async def _settled(self, harm: Harm) -> tuple[float, dict[int, float]]:
         """When that was, and the CPU time that each process which has nothing to do then had used so far."""

@@ -16,13 +16,13 @@ from tests.chaos.checker import Finding, Verdict, check
 from tests.chaos.ledger import read
 from tests.chaos.mutations import VARIABLE
 from tests.chaos.run import Run, Size
-from tests.chaos.scene import Scene
+from tests.chaos.scene import Scene, StalledError
 from tests.chaos.stores import ChaosServers
 
 _LITTLE_PATIENCE = 20.0
 """Seconds without progress after which a run has failed that is to fail."""
-_LONG_ENOUGH = 60.0
-"""Seconds after which such a run has failed in any case: what is broken may go on for ever."""
+_LONG_ENOUGH = 120.0
+"""Seconds after which such a run is broken off: what does not do what it ought to may go on for ever."""
 
 
 @dataclass
@@ -95,6 +95,8 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
             left = await scene.left_over()
             if left:
                 scene.find("left over", scene.store.kind, f"the store holds {left} jobs")
+        except StalledError as error:
+            scene.find("stalled", run.name, str(error))
         except Exception:
             scene.find("broke off", run.name, traceback.format_exc())
         finally:

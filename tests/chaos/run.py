@@ -52,7 +52,7 @@ Play: TypeAlias = "Callable[[Scene, Size], Awaitable[None]]"
 class Run:
     play: Play
     asked: Size
-    """On each store, in the long form of 20 minutes."""
+    """On each store, in the long form, as far as its time allows."""
     short: Size
     """On each store, within the test suite: a few seconds."""
     share: float

@@ -256,6 +256,18 @@ def test_an_outage_of_the_broker_explains_no_repeat() -> None:
     assert rules(tale.verdict(broker_outages=[(2.5, 3.5)])) == ["unexplained"]
 
 
+def test_a_push_told_again_after_an_outage_has_its_tries_counted_anew() -> None:
+    tale = Tale().tell("handled", "a").ran("a", attempt=2).tell("handled", "a").ran("a", process=2).accepted("a")
+    assert rules(tale.verdict(outages=[(0.0, 3.5)])) == []
+    assert rules(tale.verdict(outages=[(50.0, 60.0)])) == ["unexplained", "miscounted", "unexplained"]
+
+
+@pytest.mark.parametrize(("where", "told"), [("loop", ["unexplained", "miscounted"]), ("thread", ["miscounted"])])
+def test_a_number_is_given_again_by_what_hands_back_only(where: Where, told: list[str]) -> None:
+    tale = Tale().accepted("a").tell("started", "a", where=where).tell("stopping", process=1)
+    assert rules(tale.tell("stopped", process=1).ran("a", process=2).verdict()) == told
+
+
 def test_that_a_worker_cancels_a_try_explains_no_repeat() -> None:
     tale = Tale().accepted("a").ran("a", ends="cancelled").ran("a", process=2, attempt=2)
     assert rules(tale.verdict()) == ["unexplained"]

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import pytest
 
 from tests.chaos.app.orders import Order
+from tests.chaos.ledger import read
 from tests.chaos.mqtt_packets import name_of, packets
 from tests.chaos.play import play
 from tests.chaos.proxy import Piece, Proxy
@@ -61,6 +62,8 @@ class Wire:
         """How many of each name have come through as a whole, on the connection that there is now."""
         self.cut_at: float | None = None
         """Monotonic."""
+        self.delivered = 0
+        """Messages that have reached the router as a whole, on all connections."""
         self._cut = cut
         self._begun: Counter[str] = Counter()
 
@@ -70,10 +73,12 @@ class Wire:
         if self._cut and (name, self._begun[name]) == (self._cut.packet, self._cut.number):
             self.cut_at = time.monotonic()
             self.passed = Counter()
+            self.delivered += self._cut.place == "behind" and name == "PUBLISH of the broker"
             return {"before": 0, "in the middle of": len(piece.data) // 2, "behind": len(piece.data)}[self._cut.place]
         if name == "CONNECT of the router":
             self.passed = Counter()
         self.passed[name] += 1
+        self.delivered += name == "PUBLISH of the broker"
         return None
 
     @property
@@ -96,6 +101,8 @@ class Stage:
         self._proxy = proxy
         self._publisher = publisher
         self._played = 0
+        self.delivered = 0
+        """Messages that have reached the router as a whole."""
 
     async def perform(self, cut: Cut | None = None) -> Counter[str]:
         """Return what went by, once all orders are done and the broker has no message left."""
@@ -106,6 +113,7 @@ class Stage:
         self._proxy.pass_on()
         await self._until_quiet(wire)
         await self._scene.until_all_done()
+        self.delivered += wire.delivered
         assert (wire.cut_at is None) == (cut is None), f"there was no {cut}"
         if cut and wire.cut_at:
             self._scene.count(f"cut {cut.place} {cut.packet}")
@@ -133,8 +141,8 @@ async def _stage(scene: Scene) -> AsyncIterator[Stage]:
     with Proxy(scene.broker.host, scene.broker.port, split=packets) as proxy:
         scene.env |= {"MQTT_BROKER": proxy.host, "MQTT_PORT": str(proxy.port)}
         scene.env |= dict.fromkeys(("MQTT_RECONNECT_MIN", "MQTT_RECONNECT_MAX"), str(RECONNECT_AFTER))
-        scene.fleet.start_worker()
-        await scene.fleet.start_router().up()
+        worker, router = scene.fleet.start_worker(), scene.fleet.start_router()
+        await asyncio.gather(worker.up(), router.up())
         async with scene.publisher() as publisher:
             yield Stage(scene, proxy, publisher)
         await scene.fleet.retire_all()
@@ -145,15 +153,23 @@ def _run(cuts: Callable[[Counter[str]], Iterable[Cut]], patience: float = PATIEN
     """Plays without a cut, and then once for each of the cuts that there are to be in what went by."""
 
     async def play(scene: Scene, size: Size) -> None:
-        scene.patience = patience
         async with _stage(scene) as stage:
             whole = await stage.perform()
             assert whole.keys() == PACKETS
+            scene.patience = patience
             for cut in cuts(whole):
                 await stage.perform(cut)
+            _find_handled_unasked(scene, stage.delivered)
 
     nothing = Size(jobs=0, faults=0)
     return Run(play, asked=nothing, short=nothing, share=0, broker=True, name="mqtt_cuts")
+
+
+def _find_handled_unasked(scene: Scene, delivered: int) -> None:
+    """Messages that the router has handled once more though the broker did not deliver them once more."""
+    handled = sum(entry.what == "handled" for entry in read(scene.entries))
+    if handled > delivered:
+        scene.find("handled again", "messages", f"{delivered} were delivered, and {handled} handled")
 
 
 def _every_cut(whole: Counter[str]) -> Iterator[Cut]:

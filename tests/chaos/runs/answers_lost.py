@@ -6,6 +6,7 @@ No job of these may fail, and some may be tried once only: a try that was counte
 from __future__ import annotations
 
 import time
+from math import inf
 from random import Random
 
 from tests.chaos.app.orders import Kind
@@ -28,7 +29,7 @@ async def play(scene: Scene, size: Size) -> None:
     scene.mix = scene.mix_of(KINDS, longest_delay=0.5)
     with Proxy(server.host, server.port) as proxy:
         scene.env |= {**through(proxy, scene), "QUEUE_LEASE": str(LEASE)}
-        begun = time.monotonic()
+        scene.answers_lost.append((time.monotonic(), inf))
         async with fleet_at(scene, scene.broker), scene.publisher() as publisher:
             proxy.judge_by(LostAnswers(Random(scene.random.random()), ONE_IN))
             async for orders in scene.rounds(size):
@@ -37,7 +38,6 @@ async def play(scene: Scene, size: Size) -> None:
                 await scene.dispatch(orders[half:])
             await scene.until_all_done()
             proxy.judge_by(None)
-        scene.answers_lost.append((begun, time.monotonic()))
         scene.faults["answers lost"] = proxy.cuts
 
 
