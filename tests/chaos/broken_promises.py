@@ -26,13 +26,15 @@ class BrokenPromise(NamedTuple):
     rule: str
     """Of what is found: a rule of checker.py, or one of the run's own."""
     size: Size
+    limit: float = 120.0
+    """Seconds after which it is broken off, as it may go on for ever."""
 
 
 BROKEN_PROMISES = [
     BrokenPromise("answers_lost", "postgresql", "push_anew", "unexplained", Size(jobs=4000, faults=20)),
     BrokenPromise("clocks_wrong", "redis", "own_clock", "overlap", Size(jobs=200, faults=4)),
     BrokenPromise("idle_recovery", "postgresql", "no_rescue", "stalled", Size(jobs=20, faults=3)),
-    BrokenPromise("machine_suspended", "redis", "no_fencing", "overlap", Size(jobs=20, faults=2, lasting=6.0)),
+    BrokenPromise("machine_suspended", "redis", "no_fencing", "overlap", Size(jobs=20, faults=2, lasting=6.0), 30.0),
     BrokenPromise("mixed_versions", "postgresql", "one_version", "given up", Size(jobs=200, faults=4)),
     BrokenPromise("redis_short_of_room", "redis", "careless_push", "lost", Size(jobs=0, faults=4, lasting=3.0)),
     BrokenPromise("router_killed", "redis", "early_ack", "lost", Size(jobs=3000, faults=8)),
@@ -78,7 +80,14 @@ class Trial:
 async def put_to_trial(promise: BrokenPromise, servers: ChaosServers, seed: str) -> Trial:
     run = all_runs()[promise.run]
     outcome = await play(
-        run, promise.store, servers, promise.size, seed=seed, seconds=_SECONDS, mutation=promise.mutation
+        run,
+        promise.store,
+        servers,
+        promise.size,
+        seed=seed,
+        seconds=_SECONDS,
+        mutation=promise.mutation,
+        limit=promise.limit,
     )
     trial = Trial(promise, outcome)
     if trial.is_noticed:

@@ -19,10 +19,8 @@ from tests.chaos.run import Run, Size
 from tests.chaos.scene import Scene, StalledError
 from tests.chaos.stores import ChaosServers
 
-_LITTLE_PATIENCE = 20.0
+_LITTLE_PATIENCE = 12.0
 """Seconds without progress after which a run has failed that is to fail."""
-_LONG_ENOUGH = 120.0
-"""Seconds after which such a run is broken off: what does not do what it ought to may go on for ever."""
 
 
 @dataclass
@@ -49,10 +47,19 @@ class Outcome:
 
 
 async def play(
-    run: Run, store: str, servers: ChaosServers, size: Size, *, seed: str, seconds: float, mutation: str | None = None
+    run: Run,
+    store: str,
+    servers: ChaosServers,
+    size: Size,
+    *,
+    seed: str,
+    seconds: float,
+    mutation: str | None = None,
+    limit: float | None = None,
 ) -> Outcome:
     """`seconds` is for how long it may bring work and do harm; then all must come to its end. `mutation` is a promise
     that the processes break (mutations.py): the run is to find that, and does not wait long for what never comes.
+    `limit` is for how many seconds it is played, all in all: where a promise is broken, some may go on for ever.
 
     Never raises for what the run shows: that is a finding.
     """
@@ -64,7 +71,7 @@ async def play(
         if mutation is not None:
             scene.env[VARIABLE] = mutation
             scene.patience = _LITTLE_PATIENCE
-        verdict = await _played(run, scene, size, limit=None if mutation is None else _LONG_ENOUGH)
+        verdict = await _played(run, scene, size, limit=limit)
     outcome = Outcome(
         run.name,
         store,
