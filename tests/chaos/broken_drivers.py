@@ -17,7 +17,6 @@ from core.errors import QueueUnavailableError
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.redis import RedisDriver
-from core.queue.job_id import new_job_id
 from core.queue.state import Failure, FetchedJob, Lease, NewJob, Retry
 
 
@@ -91,14 +90,6 @@ class PushingCarelessly(Broken):
             return {}
 
 
-class PushingAnew(Broken):
-    async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
-        try:
-            return await self.driver.push(jobs)
-        except QueueUnavailableError:
-            return await self.push([replace(job, job_id=new_job_id()) for job in jobs])
-
-
 class WithoutOrder(Broken):
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         return await self.driver.push([replace(job, ordering_key=None) for job in jobs])
@@ -133,7 +124,6 @@ BROKEN: dict[str, Callable[[Driver], Broken]] = {
     "two_commands": InTwoCommands,
     "late_count": CountingLate,
     "careless_push": PushingCarelessly,
-    "push_anew": PushingAnew,
     "no_order": WithoutOrder,
     "no_uniqueness": WithoutUniqueness,
     "impatient_rescue": Impatient,

@@ -31,8 +31,8 @@ class BrokenPromise(NamedTuple):
 
 
 BROKEN_PROMISES = [
-    BrokenPromise("answers_lost", "postgresql", "push_anew", "unexplained", Size(jobs=4000, faults=20)),
-    BrokenPromise("clocks_wrong", "redis", "own_clock", "overlap", Size(jobs=200, faults=4)),
+    BrokenPromise("answers_lost", "postgresql", "push_anew", "unexplained", Size(jobs=1000, faults=10)),
+    BrokenPromise("clocks_wrong", "redis", "own_clock", "lost", Size(jobs=200, faults=4)),
     BrokenPromise("idle_recovery", "postgresql", "no_rescue", "stalled", Size(jobs=20, faults=3)),
     BrokenPromise("machine_suspended", "redis", "no_fencing", "overlap", Size(jobs=20, faults=2, lasting=6.0), 30.0),
     BrokenPromise("mixed_versions", "postgresql", "one_version", "given up", Size(jobs=200, faults=4)),

@@ -12,7 +12,7 @@ no_rescue         nobody looks for jobs whose owner is dead.
 blind_start       a worker begins what it has fetched, however long ago that was.
 own_clock         leases end by the clock of the worker.
 early_release     a worker that stops hands back jobs that still run.
-push_anew         a job whose push went unanswered is pushed again as another.
+push_anew         a job whose push went unanswered is pushed again as another. (In a database.)
 no_hook           a job is given up, and its failed() is not called.
 one_version       envelopes are written and read in the newest version only.
 leak              a worker keeps something of each job.
@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from core.errors import EnvelopeError
 from core.mqtt.intake import Intake
@@ -34,6 +35,7 @@ from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.redis import RedisDriver
 from core.queue.envelope import VERSION, Envelope, read_envelope, write_envelope
+from core.queue.job_id import new_job_id
 from core.queue.queue_manager import QueueManager
 from core.queue.state import FetchedJob
 from core.queue.worker import completer, executor
@@ -119,6 +121,16 @@ def _hand_back_what_runs() -> None:
     Worker._drain = release_and_drain  # type: ignore[method-assign]
 
 
+def _push_each_time_anew() -> None:
+    push = DatabaseDriver._push_chunks
+
+    async def push_anew(self: DatabaseDriver, connection: Any, chunks: Any, *arguments: Any, **options: Any) -> None:
+        anew = [[replace(job, job_id=new_job_id()) for job in chunk] for chunk in chunks]
+        await push(self, connection, anew, *arguments, **options)
+
+    DatabaseDriver._push_chunks = push_anew  # type: ignore[method-assign]
+
+
 def _call_no_hook() -> None:
     completer._has_hook = lambda job: False
 
@@ -153,6 +165,7 @@ _CHANGES: dict[str, Callable[[], None]] = {
     "blind_start": _begin_whatever_was_fetched,
     "own_clock": _lease_by_own_clock,
     "early_release": _hand_back_what_runs,
+    "push_anew": _push_each_time_anew,
     "no_hook": _call_no_hook,
     "one_version": _know_one_version,
     "leak": _leak,
