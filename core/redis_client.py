@@ -101,6 +101,10 @@ _READ_ONLY = re.compile(r": -READONLY ")
 """The refusal of a replica, inside the error of a script."""
 
 
+class ClosedError(RedisConnectionError):
+    """This process closed the connection, for the reason that the message gives: the server may well be there."""
+
+
 _REMEDY = "Start it, or correct REDIS_URL (or REDIS_HOST and REDIS_PORT)."
 
 
@@ -125,7 +129,8 @@ def raise_explained(
     """Raise one of FAULTS as `reached` does: as `unavailable`, or as it is where it is the caller's."""
     if _is_out_of_reach(error):
         reason = f": {error}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
-        raise unavailable(f"Redis at {address_of(client)} gave no answer{reason}. {_REMEDY}") from error
+        remedy = "" if isinstance(error, ClosedError) else f" {_REMEDY}"
+        raise unavailable(f"Redis at {address_of(client)} gave no answer{reason}.{remedy}") from error
     if isinstance(error, MovedError) and not isinstance(client, Cluster):
         raise unavailable(
             f"Redis at {address_of(client)} is a node of a cluster, and not the one that serves this: {error}. "

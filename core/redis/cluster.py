@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -36,9 +37,13 @@ class Cluster(RedisCluster):
             return await super().execute_command(*args, **options)
 
     async def aclose(self) -> None:
-        """redis-py leaves connections open where an error has it look for the nodes anew."""
-        await super().aclose()
-        await self.nodes_manager.aclose()
-        await self.nodes_manager.aclose("startup_nodes")
-        # Those to nodes that have just left the cluster are being closed.
+        """redis-py leaves connections open where an error has it look for the nodes anew, or closing one raises."""
+        async with AsyncExitStack() as closing:  # what is pushed last is done first
+            closing.push_async_callback(self._left)
+            closing.push_async_callback(self.nodes_manager.aclose, "startup_nodes")
+            closing.push_async_callback(self.nodes_manager.aclose)
+            await super().aclose()
+
+    async def _left(self) -> None:
+        """Wait for the closing of the connections to nodes that have just left the cluster."""
         await asyncio.gather(*self.nodes_manager._background_tasks, return_exceptions=True)  # noqa: SLF001

@@ -227,7 +227,7 @@ async def test_closing_ends_the_wait_of_those_that_still_wait(redis_url: str, re
     async with connected_to(redis_url) as connection, Redis.from_url(redis_url) as client:
         waits, _ = await _blocked(connection, client, f"{redis_prefix}closing")
         await connection.close()
-        with pytest.raises(RedisConnectionError):
+        with pytest.raises(RedisConnectionError, match=CLOSED):
             await waits
 
 
@@ -270,11 +270,30 @@ async def test_a_closed_one_opens_nothing(
         assert pool.given == asked_before
 
 
+async def test_a_connection_that_is_there_after_closing_was_cancelled_is_given_back(redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as client:
+        pool = StubbornPool(client.connection_pool)
+        connection = PipelinedConnection(pool, LONG)
+        waits = asyncio.create_task(connection.ask("PING"))
+        await pool.asked.wait()
+        closing = asyncio.create_task(connection.close())
+        await pool.cancelled.wait()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        pool.goes_on.set()
+        with pytest.raises(RedisConnectionError, match=CLOSED):
+            await waits
+        assert (pool.given, pool.released) == (1, 1)
+        assert pool.connected == []
+
+
 class CountingPool:
-    """Counts the connections that a pool gives."""
+    """Counts the connections that a pool gives, and takes back."""
 
     def __init__(self, pool: Pool) -> None:
         self.given = 0
+        self.released = 0
         self._pool = pool
 
     async def get_connection(self) -> AbstractConnection:
@@ -282,7 +301,33 @@ class CountingPool:
         return await self._pool.get_connection()
 
     async def release(self, connection: AbstractConnection, /) -> None:
+        self.released += 1
         await self._pool.release(connection)
+
+
+class StubbornPool(CountingPool):
+    """Swallows every cancellation, as asyncio.wait_for of Python 3.11 may swallow one, and `goes_on`."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.asked = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        self._given: list[AbstractConnection] = []
+
+    @property
+    def connected(self) -> list[AbstractConnection]:
+        return [each for each in self._given if each.is_connected]
+
+    async def get_connection(self) -> AbstractConnection:
+        self.asked.set()
+        while not self.goes_on.is_set():
+            try:
+                await self.goes_on.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+        self._given.append(await super().get_connection())
+        return self._given[-1]
 
 
 async def _blocked(connection: PipelinedConnection, client: Redis, key: str) -> tuple[asyncio.Task[object], int]:

@@ -85,7 +85,7 @@ class ClusterConnection:
             self._failed = None
         for name in self._nodes.keys() - {node.name for node in self._client.get_nodes()}:
             if node := self._nodes.pop(name, None):  # others may be looking anew beside us
-                await node.close()
+                await node.close("the node has left the cluster")
 
     async def _ask_node(self, host: str, port: str | int, command: Command) -> tuple[Any, Replies]:
         try:

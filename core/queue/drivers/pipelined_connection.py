@@ -19,8 +19,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from core.queue.drivers.lifetime import Lifetime
-from core.redis_client import is_read_only
+from core.queue.drivers.lifetime import BY_US, Lifetime
+from core.redis_client import ClosedError, is_read_only
 
 Command: TypeAlias = Sequence[str | bytes | int]
 
@@ -72,11 +72,13 @@ class PipelinedConnection:
         """A connection to each server that takes writes: this one."""
         return [self]
 
-    async def close(self) -> None:
-        """Give the connection back, for good. Whoever waits for an answer, or for a connection, hears of that."""
+    async def close(self, reason: str = BY_US) -> None:
+        """Give the connection back, for good. Whoever waits for an answer, or for a connection, hears the reason."""
         try:
-            await self._lifetime.end()
+            await self._lifetime.end(reason)
         finally:
+            if self._replies is not None:
+                self._replies.end(ClosedError(reason))
             await self._give_back()
 
     async def open(self) -> Replies:
@@ -99,6 +101,11 @@ class PipelinedConnection:
     async def _connect(self) -> Replies:
         await self._give_back()
         self._connection = await self._pool.get_connection()
+        try:
+            self._lifetime.require()  # whoever closed this may have been cancelled, and not have waited for us
+        except ClosedError:
+            await self._give_back()
+            raise
         return Replies(self._connection, self._timeout)
 
     async def _give_back(self) -> None:
@@ -146,6 +153,16 @@ class Replies(asyncio.Protocol):
             self._watch = self._loop.call_later(self._timeout, self._look)
         return reply
 
+    def end(self, error: Exception) -> None:
+        """Take no command any more. Whoever waits for a reply gets `error` instead."""
+        self.is_lost = True
+        if self._watch is not None:
+            self._watch.cancel()
+        while self._waiting:
+            asked = self._waiting.popleft()
+            if not asked.done():
+                asked.set_result(error)
+
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         try:
@@ -183,11 +200,5 @@ class Replies(asyncio.Protocol):
             self._lose(RedisTimeoutError(f"no answer within {self._timeout:g} s"))
 
     def _lose(self, error: Exception) -> None:
-        self.is_lost = True
         self._transport.abort()
-        if self._watch is not None:
-            self._watch.cancel()
-        while self._waiting:
-            asked = self._waiting.popleft()
-            if not asked.done():
-                asked.set_result(error)
+        self.end(error)

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -219,10 +220,12 @@ class RedisDriver:
         await self._writes.require()
 
     async def close(self) -> None:
-        await self._unwritten.close()
-        await self._writes.close()
-        await self._connection.close()
-        await self._client.aclose()
+        """Each part is closed, whatever closing another raises."""
+        async with AsyncExitStack() as closing:  # what is pushed last is closed first
+            closing.push_async_callback(self._client.aclose)
+            closing.push_async_callback(self._connection.close)
+            closing.push_async_callback(self._writes.close)
+            closing.push_async_callback(self._unwritten.close)
 
     # ── how it is done ───────────────────────────────────────────────────────────────────────────────
 

@@ -19,6 +19,7 @@ from tests.servers.resp import read_command
 
 LONG, SHORT = 30.0, 2.0
 CLOSED = "closed by this process"
+LEFT = "the node has left the cluster"
 
 
 class Node:
@@ -48,6 +49,8 @@ class Node:
     def _answer(self, words: list[bytes]) -> bytes:
         if words == [b"CLUSTER", b"SLOTS"]:
             return self._slots()
+        if words[0] == b"BLPOP":
+            return b""  # nothing comes
         return b"+OK\r\n"
 
     def _slots(self) -> bytes:
@@ -182,7 +185,7 @@ async def test_a_node_that_has_left_is_never_connected_to_again(nodes: Nodes) ->
         await connection.masters()
         await _is_left(former)
         before = former.connections
-        with pytest.raises(RedisConnectionError, match=CLOSED):
+        with pytest.raises(RedisConnectionError, match=LEFT):
             await kept.ask("PING")
         assert await connection.ask("GET", "a") == b"OK"
     assert former.connections == before
@@ -201,8 +204,22 @@ async def test_a_node_that_has_left_and_says_nothing_holds_nobody_up(nodes: Node
         nodes.masters[:] = [stays]
         async with asyncio.timeout(SHORT):
             await connection.masters()
-            with pytest.raises(RedisConnectionError, match=CLOSED):
+            with pytest.raises(RedisConnectionError, match=LEFT):
                 await waits
+
+
+async def test_who_waits_for_the_answer_of_a_node_that_has_left_hears_of_that(nodes: Nodes) -> None:
+    leaves, stays = await nodes.start(), await nodes.start()
+    nodes.masters[:] = [leaves, stays]
+    async with connected_to(stays) as connection:
+        former, _ = await connection.masters()
+        reply = (await former.open()).to(("BLPOP", "a", "0"))
+        nodes.masters[:] = [stays]
+        async with asyncio.timeout(SHORT):
+            await connection.masters()
+            told = await reply
+    assert isinstance(told, RedisConnectionError)
+    assert str(told) == LEFT
 
 
 async def _is_left(node: Node) -> None:

@@ -1,17 +1,19 @@
-"""The clients that REDIS_URL makes: what they are given for their connections."""
+"""The clients that REDIS_URL makes: what they are given for their connections, and what is said where one is away."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedSSLConnection
 
 from config.redis import RedisSettings
+from core.errors import UnavailableError
 from core.redis.cluster import Cluster
 from core.redis.sentinel import MasterPool
-from core.redis_client import RedisClient, address_of, new_redis
+from core.redis_client import ClosedError, RedisClient, address_of, new_redis, raise_explained
 
 
 def client_of(url: str) -> RedisClient:
@@ -49,3 +51,9 @@ def test_a_cluster() -> None:
     )
     assert [(node.host, node.port) for node in client.startup_nodes] == [("a", 1), ("b", 2)]
     assert str(address_of(client)) == "a:1, b:2 (a cluster)"
+
+
+def test_of_a_connection_that_this_process_closed_the_reason_is_told_and_no_remedy() -> None:
+    with pytest.raises(UnavailableError) as caught:
+        raise_explained(ClosedError("the node has left the cluster"), client_of("redis+cluster://a"))
+    assert str(caught.value) == "Redis at a:6379 (a cluster) gave no answer: the node has left the cluster."
