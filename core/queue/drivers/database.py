@@ -170,8 +170,11 @@ class DatabaseDriver:
         return sum(rescued.values())
 
     async def is_idle(self, queues: Sequence[str]) -> bool:
+        """See the contract. What has arrived and is not settled is about to become available."""
         for queue in queues:
             if await self._read(partial(self._statements.is_busy, queue=queue)):
+                return False
+            if await self._read(partial(arrived, queue=queue)):
                 return False
         return True
 

@@ -185,6 +185,7 @@ async def test_what_nobody_was_told_of_is_settled_by_the_rescuer(driver: Databas
         await driver.push_within(connection, line)
     assert await driver.queues() == [QUEUE]
     assert states(await driver.stats(QUEUE)) == {"scheduled": 2}
+    assert not await other.is_idle([QUEUE])
     assert await other.rescue([QUEUE]) == 0
     assert await _fetched(other) == [line[0].job_id]
     assert await _rows(other, "arrivals") == 0
