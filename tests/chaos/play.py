@@ -8,10 +8,11 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.errors import UnavailableError
 from tests.chaos.checker import Finding, Verdict, check
 from tests.chaos.ledger import read
 from tests.chaos.mutations import VARIABLE
@@ -104,6 +105,8 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
                 scene.find("left over", scene.store.kind, f"the store holds {left} jobs")
         except StalledError as error:
             scene.find("stalled", run.name, str(error))
+            with suppress(UnavailableError):
+                rows = set(await scene.given_up())
         except Exception:
             scene.find("broke off", run.name, traceback.format_exc())
         finally:

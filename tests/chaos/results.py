@@ -84,7 +84,13 @@ def _trial_table(trials: Sequence[Trial]) -> Iterator[str]:
     for each in trials:
         promise, found = each.promise, ", ".join(f"{rule} {count:,}" for rule, count in sorted(each.found.items()))
         yield _row(
-            [promise.run, promise.store, promise.mutation, promise.rule, found if each.is_noticed else f"**{found}**"]
+            [
+                promise.run,
+                promise.store,
+                promise.mutation,
+                " or ".join(sorted(promise.rules)),
+                found if each.is_noticed else f"**{found}**",
+            ]
         )
 
 
