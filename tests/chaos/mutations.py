@@ -49,7 +49,7 @@ _AFTER_ACK = 0.5
 PAUSE = 2.0
 """Seconds between the two commands, where it is chance that has to hit them: a pause of a few microseconds would need
 more kills than a test has time for."""
-_LEAK = 100_000
+_LEAK = 500_000
 """Bytes of each job."""
 
 
