@@ -9,12 +9,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import nan
 from typing import Protocol
 
 CENTURY = 100 * 365 * 86400.0
 """Seconds; no duration that anybody sets may be longer: beyond, sums of moments leave what dates can hold."""
+
+
+def in_seconds(given: object) -> float:
+    """A number of seconds, or a timedelta; of anything else NaN, which lies in no range."""
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    return given if isinstance(given, int | float) and not isinstance(given, bool) else nan
 
 
 class Clock(Protocol):

@@ -128,7 +128,7 @@ def raise_explained(
 ) -> NoReturn:
     """Raise one of FAULTS as `reached` does: as `unavailable`, or as it is where it is the caller's."""
     if _is_out_of_reach(error):
-        reason = f": {error}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
+        reason = f": {str(error).rstrip('.')}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
         remedy = "" if isinstance(error, ClosedError) else f" {_REMEDY}"
         raise unavailable(f"Redis at {address_of(client)} gave no answer{reason}.{remedy}") from error
     if isinstance(error, MovedError) and not isinstance(client, Cluster):

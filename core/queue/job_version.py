@@ -21,7 +21,8 @@ def upgraded_data(cls: type[Job], data: bytes, version: int) -> bytes:
     if version > cls.version:
         raise JobVersionError(
             f"The job was dispatched by version {version} of {job_name(cls)}; this worker has version {cls.version}. "
-            "Deploy the newer one to this worker, then run `python main.py --queue-retry` with this job's id.",
+            "Deploy the newer one to this worker. A job whose tries are used up by then is in --queue-failed, from "
+            "where --queue-retry brings it back.",
             cls.__new__(cls),
         )
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from core.clock import CENTURY, Clock, SystemClock
+from core.clock import CENTURY, Clock, SystemClock, in_seconds
 from core.errors import DispatchError, NotRunningError, PayloadTooLargeError, SettingError
 from core.job import Job, job_name
 from core.observability.events import Events, JobDeduplicated, JobsDispatched
@@ -315,9 +315,9 @@ def current() -> QueueManager:
 
 
 def _seconds(delay: float | timedelta) -> float:
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    seconds = in_seconds(delay)
     if not 0 <= seconds < CENTURY:
-        raise DispatchError(f"A delay of {delay} is not usable; give seconds from 0 up to a hundred years.")
+        raise DispatchError(f"A delay of {delay!r} is not usable; give seconds from 0 up to a hundred years.")
     return seconds
 
 
@@ -335,9 +335,9 @@ def _uniqueness(
 
 
 def _window(unique_for: float | timedelta) -> float:
-    seconds = unique_for.total_seconds() if isinstance(unique_for, timedelta) else unique_for
+    seconds = in_seconds(unique_for)
     if not 0 < seconds < CENTURY:
-        raise DispatchError(f"unique_for={unique_for} is not usable; give seconds above 0, up to a hundred years.")
+        raise DispatchError(f"unique_for={unique_for!r} is not usable; give seconds above 0, up to a hundred years.")
     return seconds
 
 

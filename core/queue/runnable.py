@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from inspect import Parameter, get_annotations, getattr_static, signature
 from typing import Any
 
-from core.job import HOOKS, OPTIONS, RESERVED, Job
+from core.job import HOOKS, OPTIONS, RESERVED, Job, field_types
 
 _CLOSE = 0.8
 """How much alike two names are: `max_retries` and `max_tries` by 0.9, of 1."""
@@ -19,6 +19,8 @@ def problems_of(cls: type[Job]) -> Iterator[str]:
         yield "has no handle(): define it, as `async def` or `def`"
     for name in _required_arguments(cls):
         yield f"has a handle() that wants {name!r}, and it is called without arguments: make that a field of the class"
+    if _names_no_field(cls):
+        yield f"has ordering_key={cls.ordering_key!r}, and no field of that name: name one, or make it a method"
     timeout, soft = _seconds(getattr(cls, "timeout", None)), _seconds(getattr(cls, "soft_timeout", None))
     if timeout and soft >= timeout:
         yield f"has soft_timeout={soft:g}, which comes no earlier than its timeout={timeout:g}: lower it"
@@ -36,6 +38,13 @@ def near_options(cls: type[Job]) -> Iterator[str]:
             continue
         for option in get_close_matches(name, sorted({*OPTIONS, "queue", "execution"}), n=1, cutoff=_CLOSE):
             yield f"{name} is no option and changes nothing; is it {option}?"
+
+
+def _names_no_field(cls: type[Job]) -> bool:
+    """Of a class whose `__init__` is its own, nobody knows which attributes its jobs will have."""
+    key: Any = cls.ordering_key
+    is_open = not isinstance(key, str) or cls.__init__ is not Job.__init__
+    return not is_open and not hasattr(cls, key) and key not in field_types(cls)
 
 
 def _required_arguments(cls: type[Job]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.redis.address import Host, SentinelAddress
@@ -49,13 +50,16 @@ class Sentinels:
         self._sentinels = [_Sentinel(host=host, port=port, **options) for host, port in hosts]
 
     async def discover_master(self, name: str) -> Host:
-        """Where it is. Raises MasterNotFoundError, a redis.ConnectionError, where none of them knows, or it is down."""
+        """Where it is.
+
+        Raises MasterNotFoundError, a redis.ConnectionError, where it is down, unknown to all, or none is a Sentinel.
+        """
         failures: list[str] = []
         for each in self._sentinels.copy():
             try:
                 masters: Any = await each.sentinel_masters()
-            except (RedisConnectionError, RedisTimeoutError) as error:
-                failures.append(str(error))
+            except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
+                failures.append(f"{each.place}: {error}")
                 continue
             state = masters.get(name)
             if state and state["is_master"] and not (state["is_sdown"] or state["is_odown"]):
@@ -76,6 +80,11 @@ class Sentinels:
 
 
 class _Sentinel(Redis):
+    @property
+    def place(self) -> str:
+        where = self.connection_pool.connection_kwargs
+        return f"{where['host']}:{where['port']}"
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
             async with asyncio.timeout(_ANSWER_IN):

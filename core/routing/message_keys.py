@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import msgspec
 
-from core.clock import CENTURY
+from core.clock import CENTURY, in_seconds
 from core.errors import RouteError
 from core.queue.ordering_key import key_text
 from core.queue.origin import Origin
@@ -103,7 +103,7 @@ def _ordering_part(text: str | None, pattern: Pattern, shared: bool) -> MessageP
 def _seconds(given: float | timedelta | None) -> float:
     if given is None:
         return DEDUPLICATE_FOR
-    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    seconds = in_seconds(given)
     if not 0 < seconds < CENTURY:
-        raise RouteError(f"deduplicate_for={given} is not usable; give seconds above 0, up to a hundred years")
+        raise RouteError(f"deduplicate_for={given!r} is not usable; give seconds above 0, up to a hundred years")
     return seconds

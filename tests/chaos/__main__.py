@@ -72,7 +72,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--results", type=Path, help="the file to write; with --run or --store, none unless it is given"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.minutes <= 0:
+        parser.error("--minutes must be above 0")
+    stores = {store for name in options.run or all_runs() for store in all_runs()[name].stores}
+    if options.store and stores.isdisjoint(options.store):
+        parser.error("none of these runs is played on any of these stores")
+    return options
 
 
 def _parts(runs: Sequence[str] | None, stores: Sequence[str] | None) -> list[tuple[Run, str]]:

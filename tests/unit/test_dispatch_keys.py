@@ -148,7 +148,10 @@ async def test_dispatches_of_the_same_job_at_the_same_time_store_it_once() -> No
     assert await queue.size() == 1
 
 
-@pytest.mark.parametrize("window", [0, -1, float("nan"), float("inf"), timedelta(0), timedelta(days=40_000)], ids=repr)
+NO_WINDOWS = [0, -1, float("nan"), float("inf"), timedelta(0), timedelta(days=40_000), "5m", True]
+
+
+@pytest.mark.parametrize("window", NO_WINDOWS, ids=repr)
 async def test_a_window_that_cannot_be_is_refused(driver: KeepingOut, window: Any) -> None:
     for attempt in (dispatch(Ping(), unique_for=window), queue.bulk([Ping()], unique_for=window)):
         with pytest.raises(DispatchError, match="is not usable; give seconds above 0, up to a hundred years"):

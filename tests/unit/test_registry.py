@@ -124,6 +124,7 @@ def _static(to: str) -> None: ...
     [
         ({"handle": _wants}, "has a handle() that wants 'to'"),
         ({"handle": staticmethod(_static)}, "has a handle() that wants 'to'"),
+        ({"handle": _fits, "ordering_key": "divice"}, "has ordering_key='divice', and no field of that name"),
         ({"handle": _fits, "timeout": 5, "soft_timeout": 5}, "has soft_timeout=5, which comes no earlier than"),
         ({"handle": _fits, "timeout": 5, "soft_timeout": 60}, "has soft_timeout=60, which comes no earlier than"),
     ],
@@ -144,6 +145,10 @@ def test_a_class_that_no_worker_can_run_is_refused(attributes: dict[str, Any], p
         {"timeout": 5, "soft_timeout": 0},
         {"soft_timeout": 600},
         {"soft_timeout": property(lambda self: 600), "timeout": 5},
+        {"ordering_key": "device", "__annotations__": {"device": str}},
+        {"ordering_key": "device", "device": property(lambda self: "a")},
+        {"ordering_key": "device", "__init__": lambda self: None},
+        {"ordering_key": lambda self: "a"},
     ],
 )
 def test_a_class_that_a_worker_can_run_is_left_alone(

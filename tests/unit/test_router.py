@@ -194,6 +194,7 @@ def test_bad_options_are_refused(options: dict[str, Any], said: str) -> None:
         ({"deduplicate_by": 7}, "deduplicate_by=7: it names no part of a message"),
         ({"ordered_by": "a..b"}, "ordered_by='a..b': it names no part of a message"),
         ({"deduplicate_by": "id", "deduplicate_for": 0}, "deduplicate_for=0 is not usable; give seconds above 0"),
+        ({"deduplicate_by": "id", "deduplicate_for": "1h"}, "deduplicate_for='1h' is not usable; give seconds above 0"),
         ({"deduplicate_by": "id", "deduplicate_for": -1}, "deduplicate_for=-1 is not usable"),
         ({"deduplicate_by": "id", "deduplicate_for": float("inf")}, "deduplicate_for=inf is not usable"),
         ({"deduplicate_for": 60}, "deduplicate_for says nothing without deduplicate_by"),

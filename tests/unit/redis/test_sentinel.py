@@ -1,4 +1,4 @@
-"""The end of what asks Sentinels."""
+"""What asks Sentinels: its end, and those who are none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from core.redis.sentinel import MasterPool
 from tests.servers.redis import client_of
@@ -29,3 +30,10 @@ async def test_each_part_is_closed_whatever_comes_of_closing_another(
     with pytest.raises(type(error)):
         await client.aclose()
     assert len(closed) == 4 and {*closed} == {pool, *sentinels}
+
+
+async def test_a_server_that_is_no_sentinel_is_named(redis_url: str) -> None:
+    host = redis_url.removeprefix("redis://").partition("/")[0]
+    async with client_of(f"redis+sentinel://{host}/jobs") as client:
+        with pytest.raises(MasterNotFoundError, match=r"No master found for 'jobs'; 127\.0\.0\.1:\d+: unknown command"):
+            await client.ping()
