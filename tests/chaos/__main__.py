@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from tests.chaos.broken_promises import BROKEN_PROMISES, put_to_trial
@@ -40,7 +41,7 @@ def _play_runs(options: argparse.Namespace, servers: ChaosServers) -> bool:
     findings = sum(len(each.findings) for each in outcomes)
     results = options.results or (None if options.run or options.store else RESULTS)
     if results:
-        results.write_text(report(outcomes, begun=begun, minutes=options.minutes, seed=options.seed))
+        results.write_text(report(outcomes, begun=begun, command=_command(options)))
     print(f"{findings} findings; {results or 'no --results to write them into'}")
     return not findings
 
@@ -56,7 +57,7 @@ def _put_to_trial(options: argparse.Namespace, servers: ChaosServers) -> bool:
             print(trials[-1], flush=True)
     results = options.results or (None if options.run or options.store else TRIALS)
     if results:
-        results.write_text(trial_report(trials, begun=begun, seed=options.seed))
+        results.write_text(trial_report(trials, begun=begun, command=_command(options)))
     noticed = sum(trial.is_noticed for trial in trials)
     print(f"{noticed} of {len(trials)} noticed, of {len(BROKEN_PROMISES)} that there are")
     return 0 < noticed == len(trials)
@@ -79,6 +80,14 @@ def _options() -> argparse.Namespace:
     if options.store and stores.isdisjoint(options.store):
         parser.error("none of these runs is played on any of these stores")
     return options
+
+
+def _command(options: argparse.Namespace) -> str:
+    """That repeats this."""
+    what = ["--broken"] if options.broken else ["--minutes", f"{options.minutes:g}"]
+    chosen = [["--run", *options.run]] if options.run else []
+    chosen += [["--store", *options.store]] if options.store else []
+    return " ".join(["scripts/chaos", *what, "--seed", options.seed, *chain.from_iterable(chosen)])
 
 
 def _parts(runs: Sequence[str] | None, stores: Sequence[str] | None) -> list[tuple[Run, str]]:

@@ -36,12 +36,12 @@ _RULES = ("lost", "unexplained", "overlap", "disorder", "doubled")
 """Of checker.py; what else is found is counted together."""
 
 
-def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed: str) -> str:
+def report(outcomes: Sequence[Outcome], *, begun: datetime, command: str) -> str:
     return "\n".join(
         [
             "# What came of the chaos runs",
             "",
-            f"`scripts/chaos --minutes {minutes:g} --seed {seed}` on {begun:%d %B %Y, %H:%M} UTC.",
+            f"`{command}` on {begun:%d %B %Y, %H:%M} UTC.",
             "",
             *(f"- {line}" for line in _machine()),
             "",
@@ -59,13 +59,13 @@ def report(outcomes: Sequence[Outcome], *, begun: datetime, minutes: float, seed
     )
 
 
-def trial_report(trials: Sequence[Trial], *, begun: datetime, seed: str) -> str:
+def trial_report(trials: Sequence[Trial], *, begun: datetime, command: str) -> str:
     """What the runs noticed of promises that were broken on purpose."""
     return "\n".join(
         [
             "# What the chaos runs notice",
             "",
-            f"`scripts/chaos --broken --seed {seed}` on {begun:%d %B %Y, %H:%M} UTC.",
+            f"`{command}` on {begun:%d %B %Y, %H:%M} UTC.",
             "",
             "In each line, the processes of a run break a promise (`tests/chaos/mutations.py`). The run is broken off",
             "soon after nothing moves any more.",
