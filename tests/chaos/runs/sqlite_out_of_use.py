@@ -18,11 +18,15 @@ FULL = 5.0
 """Seconds at most."""
 SIZE = 32 * 1024 * 1024
 """Bytes of the disk."""
+LEASE = 10.0
+"""Seconds. SQLite lets in whoever asks at the right moment: with many who wait to write, when it is of use again, it may
+take some until all owners have renewed their leases."""
 
 
 async def play(scene: Scene, size: Size) -> None:
     file = make_url(scene.env["DATABASE_URL"]).database
     assert file
+    scene.env["QUEUE_LEASE"] = str(LEASE)
     with _small_disk(Path(file)) as disk, closing(sqlite3.connect(file, check_same_thread=False)) as other:
         harms = [_lock(other, size)]
         if disk is None:
