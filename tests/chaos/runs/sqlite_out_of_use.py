@@ -19,8 +19,8 @@ FULL = 5.0
 SIZE = 32 * 1024 * 1024
 """Bytes of the disk."""
 LEASE = 10.0
-"""Seconds. SQLite lets in whoever asks at the right moment: with many who wait to write, when it is of use again, it may
-take some until all owners have renewed their leases."""
+"""Seconds. SQLite lets in whoever asks at the right moment: with many who wait to write, once it is of use again, it
+may take some of them until all owners have renewed their leases."""
 
 
 async def play(scene: Scene, size: Size) -> None:
