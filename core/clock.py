@@ -25,7 +25,9 @@ def in_seconds(given: object) -> float:
     """A number of seconds, or a timedelta; of anything else NaN, which lies in no range."""
     if type(given) in _NUMBERS:  # of every dispatch, so it comes first
         return given  # type: ignore[return-value]
-    return given.total_seconds() if isinstance(given, timedelta) else nan
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    return float(given) if isinstance(given, _NUMBERS) and not isinstance(given, bool) else nan
 
 
 class Clock(Protocol):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from math import isnan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core import clock
-from core.clock import Backoff, SystemClock, jittered
+from core.clock import Backoff, SystemClock, in_seconds, jittered
 
 
 def test_now_is_the_present_moment_in_utc() -> None:
@@ -56,3 +57,13 @@ def test_a_backoff_is_jittered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     backoff = Backoff(1.0, 2.0)
     assert [backoff.next() for _ in range(3)] == [1.25, 2.5, 2.5]
+
+
+class _Exact(float):
+    """As a library's own kind of number."""
+
+
+def test_durations_are_numbers_of_seconds_or_timedeltas() -> None:
+    given = [3, 0.5, _Exact(2.5), timedelta(minutes=1, milliseconds=5)]
+    assert [in_seconds(each) for each in given] == [3, 0.5, 2.5, 60.005]
+    assert all(isnan(in_seconds(each)) for each in ("3", True, None, [3]))
