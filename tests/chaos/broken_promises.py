@@ -31,7 +31,7 @@ class BrokenPromise(NamedTuple):
 
 
 BROKEN_PROMISES = [
-    BrokenPromise("answers_lost", "postgresql", "push_anew", {"unexplained"}, Size(jobs=1000, faults=10)),
+    BrokenPromise("answers_lost", "postgresql", "push_anew", {"unexplained"}, Size(jobs=4000, faults=20)),
     BrokenPromise("clocks_wrong", "redis", "own_clock", {"lost"}, Size(jobs=200, faults=4)),
     BrokenPromise("idle_recovery", "postgresql", "no_rescue", {"stalled"}, Size(jobs=20, faults=3)),
     BrokenPromise(
