@@ -113,14 +113,14 @@ class Outages:
         await asyncio.to_thread(harm.begin)
         try:
             await asyncio.sleep(self._scene.random.uniform(0.0, harm.seconds) if harm.at_most else harm.seconds)
+            if harm.is_away and settled.done():  # before the end, as work may go on before that is known here
+                self._judge_use(harm, *settled.result())
         finally:
             await asyncio.to_thread(harm.end)
             returned = time.monotonic()
             await end_tasks(settled)
         spans = self._scene.broker_outages if harm.server == BROKER else self._scene.outages
         spans.append((begun, returned + AFTERMATH))
-        if harm.is_away and not settled.cancelled():
-            self._judge_use(harm, *settled.result())
         await self._judge_return(harm, returned)
 
     def _long_order(self, harm: Harm) -> Order:
