@@ -43,8 +43,8 @@ def near_options(cls: type[Job]) -> Iterator[str]:
 def _names_no_field(cls: type[Job]) -> bool:
     """Of a class whose `__init__` is its own, nobody knows which attributes its jobs will have."""
     key: Any = cls.ordering_key
-    is_open = not isinstance(key, str) or cls.__init__ is not Job.__init__
-    return not is_open and not hasattr(cls, key) and key not in field_types(cls)
+    is_known = isinstance(key, str) and cls.__init__ is Job.__init__
+    return is_known and not hasattr(cls, key) and key not in field_types(cls)
 
 
 def _required_arguments(cls: type[Job]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from tests.chaos.broken_promises import BROKEN_PROMISES, put_to_trial
 from tests.chaos.play import Outcome, play
 from tests.chaos.results import report, trial_report
 from tests.chaos.run import STORES, Run, all_runs
-from tests.chaos.stores import ChaosServers, missing
+from tests.chaos.stores import ChaosServers, lack_of
 
 ASKED_WITHIN = 20.0
 """Minutes from which on runs have the sizes that they ask for; in fewer, they are smaller. A machine that is slow, or
@@ -39,8 +39,7 @@ def _play_runs(options: argparse.Namespace, servers: ChaosServers) -> bool:
     begun = datetime.now(UTC)
     outcomes = asyncio.run(_play(_parts(options.run, options.store), options.minutes, options.seed, servers))
     findings = sum(len(each.findings) for each in outcomes)
-    results = options.results or (None if options.run or options.store else RESULTS)
-    if results:
+    if results := _target(options, RESULTS):
         results.write_text(report(outcomes, begun=begun, command=_command(options)))
     print(f"{findings} findings; {results or 'no --results to write them into'}")
     return not findings
@@ -49,14 +48,13 @@ def _play_runs(options: argparse.Namespace, servers: ChaosServers) -> bool:
 def _put_to_trial(options: argparse.Namespace, servers: ChaosServers) -> bool:
     """Play each run with a promise broken, and see whether it notices."""
     begun, trials = datetime.now(UTC), []
-    parts = _parts(options.run, options.store)
+    parts = {(run.name, store) for run, store in _parts(options.run, options.store)}
     for promise in BROKEN_PROMISES:
-        if (promise.run, promise.store) in [(run.name, store) for run, store in parts]:
+        if (promise.run, promise.store) in parts:
             servers.start(promise.store)
             trials.append(asyncio.run(put_to_trial(promise, servers, options.seed)))
             print(trials[-1], flush=True)
-    results = options.results or (None if options.run or options.store else TRIALS)
-    if results:
+    if results := _target(options, TRIALS):
         results.write_text(trial_report(trials, begun=begun, command=_command(options)))
     noticed = sum(trial.is_noticed for trial in trials)
     print(f"{noticed} of {len(trials)} noticed, of {len(BROKEN_PROMISES)} that there are")
@@ -82,6 +80,12 @@ def _options() -> argparse.Namespace:
     return options
 
 
+def _target(options: argparse.Namespace, whole: Path) -> Path | None:
+    """The file to write: `whole` where nothing was left out."""
+    file: Path | None = options.results
+    return file or (None if options.run or options.store else whole)
+
+
 def _command(options: argparse.Namespace) -> str:
     """That repeats this."""
     what = ["--broken"] if options.broken else ["--minutes", f"{options.minutes:g}"]
@@ -98,7 +102,7 @@ def _parts(runs: Sequence[str] | None, stores: Sequence[str] | None) -> list[tup
 
 
 def _lacks(run: Run, store: str) -> bool:
-    reason = missing(store) or (missing("mosquitto") if run.broker else None) or run.lacks()
+    reason = lack_of(run, store)
     if reason:
         print(f"{run.name} on {store} is left out: {reason}")
     return reason is not None

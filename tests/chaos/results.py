@@ -7,7 +7,7 @@ import platform
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 
@@ -16,7 +16,8 @@ from tests.chaos.play import Outcome
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mysql import MysqlProcess
 
-_HEAD = (
+_TRIAL_COLUMNS = ("run", "store", "what is broken", "to be found", "found")
+_COLUMNS = (
     "run",
     "store",
     "jobs",
@@ -39,16 +40,13 @@ _RULES = ("lost", "unexplained", "overlap", "disorder", "doubled")
 def report(outcomes: Sequence[Outcome], *, begun: datetime, command: str) -> str:
     return "\n".join(
         [
-            "# What came of the chaos runs",
-            "",
-            f"`{command}` on {begun:%d %B %Y, %H:%M} UTC.",
-            "",
+            *_head("What came of the chaos runs", command, begun),
             *(f"- {line}" for line in _machine()),
             "",
             "What a run does, its file in `tests/chaos/runs/` says; what is looked for, `tests/chaos/checker.py`.",
             "A figure in bold is less than the run asks for: the time was over before.",
             "",
-            *_table(outcomes),
+            *_table(_COLUMNS, map(_cells, outcomes)),
             "",
             *_notes(outcomes),
             "## Findings",
@@ -63,42 +61,31 @@ def trial_report(trials: Sequence[Trial], *, begun: datetime, command: str) -> s
     """What the runs noticed of promises that were broken on purpose."""
     return "\n".join(
         [
-            "# What the chaos runs notice",
-            "",
-            f"`{command}` on {begun:%d %B %Y, %H:%M} UTC.",
-            "",
+            *_head("What the chaos runs notice", command, begun),
             "In each line, the processes of a run break a promise (`tests/chaos/mutations.py`). The run is broken off",
             "soon after nothing moves any more.",
             f"Noticed: {sum(each.is_noticed for each in trials)} of {len(trials)}.",
             "",
-            *_trial_table(trials),
+            *_table(_TRIAL_COLUMNS, map(_trial_cells, trials)),
             "",
         ]
     )
 
 
-def _trial_table(trials: Sequence[Trial]) -> Iterator[str]:
-    head = ("run", "store", "what is broken", "to be found", "found")
-    yield _row(head)
-    yield _row(["---"] * len(head))
-    for each in trials:
-        promise, found = each.promise, ", ".join(f"{rule} {count:,}" for rule, count in sorted(each.found.items()))
-        yield _row(
-            [
-                promise.run,
-                promise.store,
-                promise.mutation,
-                " or ".join(sorted(promise.rules)),
-                found if each.is_noticed else f"**{found}**",
-            ]
-        )
+def _head(title: str, command: str, begun: datetime) -> list[str]:
+    return [f"# {title}", "", f"`{command}` on {begun:%d %B %Y, %H:%M} UTC.", ""]
 
 
-def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    yield _row(_HEAD)
-    yield _row(["---"] * len(_HEAD))
-    for each in outcomes:
-        yield _row(_cells(each))
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield _row(columns)
+    yield _row(["---"] * len(columns))
+    yield from map(_row, rows)
+
+
+def _trial_cells(trial: Trial) -> list[str]:
+    promise, found = trial.promise, ", ".join(f"{rule} {count:,}" for rule, count in sorted(trial.found.items()))
+    wanted = " or ".join(sorted(promise.rules))
+    return [promise.run, promise.store, promise.mutation, wanted, found if trial.is_noticed else f"**{found}**"]
 
 
 def _cells(outcome: Outcome) -> list[str]:

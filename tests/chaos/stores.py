@@ -16,6 +16,7 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from core.database.tables import metadata
+from tests.chaos.run import Run
 from tests.servers.databases import Databases, MysqlDatabases, PostgresDatabases, SqliteDatabases, query
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mysql import MysqlProcess
@@ -142,3 +143,8 @@ def missing(kind: str) -> str | None:
     if kind == "mosquitto" and MosquittoProcess.program is None:
         return "mosquitto is not on PATH"
     return None
+
+
+def lack_of(run: Run, store: str) -> str | None:
+    """Why a run cannot be played on a store here; None where it can."""
+    return missing(store) or (missing("mosquitto") if run.broker else None) or run.lacks()

@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.broken_promises import BROKEN_PROMISES, BrokenPromise, put_to_trial
 from tests.chaos.play import play
 from tests.chaos.run import Run, all_runs
-from tests.chaos.stores import ChaosServers, missing
+from tests.chaos.stores import ChaosServers, lack_of
 
 pytestmark = pytest.mark.skipif(
     "TEST_REDIS_URL" in os.environ, reason="played on servers of its own, whatever servers the other tests are given"
@@ -25,9 +25,12 @@ SECONDS = 30.0
 def _played_on() -> Iterator[Any]:
     for number, (name, run) in enumerate(all_runs().items()):
         store = run.stores[number % len(run.stores)]
-        reason = missing(store) or (run.broker and missing("mosquitto")) or run.lacks()
-        marks = [pytest.mark.skip(reason=reason)] if reason else []
-        yield pytest.param(run, store, id=f"{name}-{store}", marks=marks)
+        yield pytest.param(run, store, id=f"{name}-{store}", marks=_marks(run, store))
+
+
+def _marks(run: Run, store: str) -> list[pytest.MarkDecorator]:
+    reason = lack_of(run, store)
+    return [pytest.mark.skip(reason=reason)] if reason else []
 
 
 @pytest.mark.timeout(240)  # a machine that is busy with other tests starts processes slowly, of which there are many
@@ -46,10 +49,8 @@ some of them on every store."""
 
 def _broken_here() -> Iterator[Any]:
     for promise in BROKEN_PROMISES:
-        run = all_runs()[promise.run]
-        reason = missing(promise.store) or (run.broker and missing("mosquitto")) or run.lacks()
-        marks = [pytest.mark.skip(reason=reason)] if reason else []
         if promise.mutation in TELLING:
+            marks = _marks(all_runs()[promise.run], promise.store)
             yield pytest.param(promise, id=f"{promise.run}-{promise.mutation}", marks=marks)
 
 
