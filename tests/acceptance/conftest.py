@@ -12,6 +12,7 @@ import pytest
 
 from core.application import Application
 from core.job import Job
+from core.queue.state import FailedJob
 from core.settings import load_settings
 from tests.acceptance.program import PATIENCE, Site
 from tests.servers.databases import Databases, SqliteDatabases
@@ -21,9 +22,13 @@ from tests.servers.redis import delete_keys
 Publish = Callable[[Iterable[tuple[str, bytes]]], Awaitable[None]]
 
 
-@pytest.fixture(scope="session", params=[*redis_kinds(), *sql_kinds()])
+REDIS_KIND = last_available(redis_kinds())
+"""One of them: what differs from one Redis to another, tests/contract sees."""
+
+
+@pytest.fixture(scope="session", params=[REDIS_KIND, *sql_kinds()])
 def store_kind(request: pytest.FixtureRequest) -> str:
-    """Every Redis and every database; `indirect` parameters choose among them."""
+    """Redis and every database; `indirect` parameters choose among them."""
     kind: str = request.param
     return kind
 
@@ -121,6 +126,12 @@ async def dispatch(site: Site, *jobs: Job, queue: str | None = None) -> list[str
     """Dispatch jobs from the test's process; their ids."""
     async with application(site) as app:
         return await app.queues.bulk(jobs, queue=queue)
+
+
+async def failed(site: Site) -> list[FailedJob]:
+    """The rows of failed_jobs, newest first."""
+    async with application(site) as app:
+        return await app.failures.rows()
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:

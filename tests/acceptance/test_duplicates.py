@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tests.acceptance.conftest import publish
 from tests.acceptance.program import Site
 
 
 async def test_a_message_that_is_delivered_and_sent_again_has_its_job_done_once(
-    site: Site, with_broker: Callable[[Site], Site]
+    site: Site, broker_of_choice: dict[str, str]
 ) -> None:
-    site = with_broker(site)
+    site.env |= broker_of_choice
     with site.start() as router:
         router.says("connected to the MQTT broker")
         await publish(site, [("once", b"1"), ("once", b"2")])

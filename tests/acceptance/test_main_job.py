@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from tests.acceptance.conftest import broker_settings, dispatch, publish, until_queued
+from tests.acceptance.conftest import broker_settings, dispatch, failed, publish, until_queued
 from tests.acceptance.program import PATIENCE, Site, until
 from tests.acceptance.sample_app.jobs.work import Fails, Gated, KillsItsWorker, Record
 from tests.servers.iotcore import IotcoreProcess
@@ -104,10 +104,10 @@ async def test_three_tries_a_second_apart_then_failed_jobs_then_retried_by_hand(
     assert 'raise ValueError("fails on purpose")' in row["exception"]
 
     site.run("--queue-retry", str(row["id"]))
-    assert site.json("--queue-failed") == []
+    assert await failed(site) == []
     site.run("--queue-work", "--max-jobs", "1", "--max-tries", "1")
     assert [entry["attempts"] for entry in site.entries("trying")] == [1, 2, 3, 1]
-    assert [row["job_id"] for row in site.json("--queue-failed")] == [job_id]
+    assert [row.job_id for row in await failed(site)] == [job_id]
 
 
 async def test_max_jobs_1_max_tries_1_runs_one_job_once(site: Site) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from tests.acceptance.conftest import publish, until_queued
+from tests.acceptance.conftest import REDIS_KIND, publish, until_queued
 from tests.acceptance.program import Program, Site, until
-from tests.servers.kinds import redis_kinds
 
 MESSAGES = 40
 
@@ -55,7 +54,7 @@ async def test_pitfall_11_a_dead_process_comes_back_and_loses_nothing(sqlite_sit
     router.stop()
 
 
-@pytest.mark.parametrize("store_kind", redis_kinds(), indirect=True)
+@pytest.mark.parametrize("store_kind", [REDIS_KIND], indirect=True)
 async def test_pitfall_11_a_shared_process_dispatches_to_redis(site: Site, broker_of_choice: dict[str, str]) -> None:
     """Each has connections of its own, made where it runs."""
     site.env |= broker_of_choice
@@ -70,11 +69,11 @@ async def test_pitfall_11_a_shared_process_dispatches_to_redis(site: Site, broke
 
 
 def test_each_process_has_a_health_file_of_its_own_and_the_routers_covers_them_all(
-    sqlite_site: Site, with_broker: Callable[[Site], Site]
+    sqlite_site: Site, broker_of_choice: dict[str, str]
 ) -> None:
     whole = sqlite_site.directory / "health"
     each = [sqlite_site.directory / f"health.{number}" for number in (1, 2)]
-    with with_broker(sqlite_site).start(SAMPLE_SHARED="1", APP_HEALTH_FILE=str(whole)) as router:
+    with sqlite_site.start(SAMPLE_SHARED="1", APP_HEALTH_FILE=str(whole), **broker_of_choice) as router:
         until(whole.exists, "the health of the router")
         assert all(file.exists() for file in each)
         os.kill(_processes(router)["1"], signal.SIGTERM)
@@ -85,9 +84,9 @@ def test_each_process_has_a_health_file_of_its_own_and_the_routers_covers_them_a
 
 
 def test_processes_wait_at_their_start_as_long_as_the_router(
-    sqlite_site: Site, with_broker: Callable[[Site], Site]
+    sqlite_site: Site, broker_of_choice: dict[str, str]
 ) -> None:
-    with with_broker(sqlite_site).start("router", "--start-timeout", "33", SAMPLE_SHARED="1") as router:
+    with sqlite_site.start("router", "--start-timeout", "33", SAMPLE_SHARED="1", **broker_of_choice) as router:
         until(lambda: len(_processes(router)) == 2, "the shared processes")
         for pid in _processes(router).values():
             assert "--start-timeout=33.0" in psutil.Process(pid).cmdline()

@@ -44,7 +44,7 @@ BROKEN_PROMISES = [
     ),
     BrokenPromise("mixed_versions", "postgresql", "one_version", {"given up"}, Size(jobs=200, faults=4)),
     BrokenPromise("redis_short_of_room", "redis", "careless_push", {"lost"}, Size(jobs=0, faults=4, lasting=3.0)),
-    BrokenPromise("router_killed", "redis", "early_ack", {"lost"}, Size(jobs=3000, faults=8)),
+    BrokenPromise("router_killed", "redis", "early_ack", {"lost"}, Size(jobs=800, faults=3)),
     BrokenPromise("router_killed", "sqlite", "no_order", {"disorder"}, Size(jobs=1000, faults=2)),
     BrokenPromise("router_killed", "mariadb", "no_uniqueness", {"doubled"}, Size(jobs=1000, faults=2)),
     BrokenPromise("servers_cut_off", "postgresql", "careless_push", {"lost"}, Size(jobs=0, faults=6, lasting=5.0)),
@@ -53,7 +53,7 @@ BROKEN_PROMISES = [
     BrokenPromise("soak", "sqlite", "leak", {"growth"}, Size(jobs=300, faults=1)),
     BrokenPromise("sqlite_out_of_use", "sqlite", "careless_push", {"lost"}, Size(jobs=0, faults=3, lasting=20.0)),
     BrokenPromise("workers_frozen", "redis", "blind_start", {"unexplained"}, Size(jobs=1000, faults=6)),
-    BrokenPromise("workers_killed", "postgresql", "two_commands", {"lost"}, Size(jobs=600, faults=15)),
+    BrokenPromise("workers_killed", "postgresql", "two_commands", {"lost"}, Size(jobs=400, faults=14)),
     BrokenPromise("workers_killed", "mariadb", "late_count", {"miscounted"}, Size(jobs=600, faults=15)),
     BrokenPromise("soak", "redis", "no_hook", {"untold"}, Size(jobs=400, faults=1)),
     BrokenPromise("workers_stopped", "redis", "early_release", {"overlap"}, Size(jobs=200, faults=3)),
@@ -95,6 +95,7 @@ async def put_to_trial(promise: BrokenPromise, servers: ChaosServers, seed: str)
         seconds=_SECONDS,
         mutation=promise.mutation,
         limit=promise.limit,
+        until=promise.rules,
     )
     trial = Trial(promise, outcome)
     if trial.is_noticed:

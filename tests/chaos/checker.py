@@ -182,10 +182,10 @@ class _Deaths:
     def was_frozen(self, one: Try, until: float) -> bool:
         return any(one.begun <= moment <= until for moment in self._frozen[one.process])
 
-    def beginning(self, one: Try) -> float:
-        """When it began, or would have, had its process not been frozen."""
+    def beginning(self, one: Try, earliest: float) -> float:
+        """When it began, or would have, had its process not been frozen; `earliest` is when the try before it began."""
         spans = zip(self._frozen[one.process], self._thawed[one.process], strict=False)
-        waited = [frozen for frozen, thawed in spans if frozen <= one.begun <= thawed + GRACE]
+        waited = [frozen for frozen, thawed in spans if earliest <= frozen <= one.begun <= thawed + GRACE]
         return min(waited) if waited and one.where != "loop" else one.begun
 
     def end_of(self, one: Try) -> float:
@@ -266,8 +266,9 @@ def _stories(entries: Iterable[Entry], rows: Collection[str] | None) -> dict[str
 def _settle_beginnings(stories: dict[str, Story], deaths: _Deaths) -> None:
     for story in stories.values():
         for tries in story.jobs.values():
-            for one in tries:
-                one.begun = deaths.beginning(one)
+            for one in sorted(tries, key=lambda each: each.attempt):
+                before = [each.begun for each in tries if each.attempt < one.attempt]
+                one.begun = deaths.beginning(one, max(before, default=0.0))
             tries.sort(key=lambda each: each.begun)
 
 

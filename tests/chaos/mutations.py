@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from random import uniform
 from typing import Any
 
 import msgspec
@@ -44,9 +45,10 @@ from core.queue.worker.worker import Worker
 from tests.chaos.broken_drivers import BROKEN, InTwoCommands, broken
 
 VARIABLE = "CHAOS_MUTATION"
-_AFTER_ACK = 0.5
-"""Seconds from an acknowledgement that is too early to the handling."""
-PAUSE = 2.0
+_AFTER_ACK = 1.0
+"""Seconds at most from an acknowledgement that is too early to the handling: some moment, so that a router that handles
+messages has others that it has acknowledged only."""
+PAUSE = 3.0
 """Seconds between the two commands, where it is chance that has to hit them: a pause of a few microseconds would need
 more kills than a test has time for."""
 _LEAK = 500_000
@@ -79,7 +81,7 @@ def _acknowledge_at_arrival() -> None:
     def acknowledge_and_start(self: Intake, taken: Any) -> None:
         if taken.arrival:
             taken.acknowledger.settle(taken.arrival, handled=True)
-        asyncio.get_running_loop().call_later(_AFTER_ACK, start, self, taken._replace(arrival=None))
+        asyncio.get_running_loop().call_later(uniform(0.0, _AFTER_ACK), start, self, taken._replace(arrival=None))
 
     Intake._start_handler = acknowledge_and_start  # type: ignore[method-assign]
 

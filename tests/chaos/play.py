@@ -8,7 +8,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,10 @@ from tests.chaos.stores import ChaosServers
 
 _LITTLE_PATIENCE = 12.0
 """Seconds without progress after which a run has failed that is to fail."""
+_SEEN_AT_ONCE = frozenset({"unexplained", "doubled", "miscounted", "overlap", "disorder"})
+"""The rules whose breach nothing can mend that is written later."""
+_GLANCE = 0.5
+"""Seconds between two looks for such a breach."""
 
 
 @dataclass
@@ -57,10 +63,12 @@ async def play(
     seconds: float,
     mutation: str | None = None,
     limit: float | None = None,
+    until: AbstractSet[str] = frozenset(),
 ) -> Outcome:
     """`seconds` is for how long it may bring work and do harm; then all must come to its end. `mutation` is a promise
     that the processes break (mutations.py): the run is to find that, and does not wait long for what never comes.
     `limit` is for how many seconds it is played, all in all: where a promise is broken, some may go on for ever.
+    `until` are rules of the checker: as soon as one of them is found broken, the time is over.
 
     Never raises for what the run shows: that is a finding.
     """
@@ -72,7 +80,7 @@ async def play(
         if mutation is not None:
             scene.env[VARIABLE] = mutation
             scene.patience = _LITTLE_PATIENCE
-        verdict = await _played(run, scene, size, limit=limit)
+        verdict = await _played(run, scene, size, limit=limit, until=until & _SEEN_AT_ONCE)
     outcome = Outcome(
         run.name,
         store,
@@ -90,11 +98,11 @@ async def play(
     return outcome
 
 
-async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) -> Verdict:
+async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None, until: AbstractSet[str]) -> Verdict:
     rows: set[str] | None = None
     async with scene.app:
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit) as time_limit, _watching(scene, until, time_limit):
                 await run.play(scene, size)
                 await scene.until_all_done()
             await scene.fleet.retire_all()
@@ -112,6 +120,27 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None) ->
         finally:
             scene.close()
     scene.found.extend(scene.fleet.findings())
+    return _verdict(scene, rows)
+
+
+@asynccontextmanager
+async def _watching(scene: Scene, rules: AbstractSet[str], time_limit: asyncio.Timeout) -> AsyncIterator[None]:
+    """The time is over as soon as one of the rules is found broken."""
+
+    async def watch() -> None:
+        while not rules & {finding.rule for finding in _verdict(scene, None).findings}:
+            await asyncio.sleep(_GLANCE)
+        time_limit.reschedule(asyncio.get_running_loop().time())
+
+    watching = asyncio.create_task(watch(), name="watch") if rules else None
+    try:
+        yield
+    finally:
+        if watching:
+            watching.cancel()
+
+
+def _verdict(scene: Scene, rows: set[str] | None) -> Verdict:
     return check(
         read(scene.entries),
         rows=rows,

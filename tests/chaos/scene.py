@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -167,14 +167,25 @@ class Scene:
 
     async def until_all_done(self) -> None:
         """Wait until every order has its end, and the store holds no more jobs."""
-        await self._until(self._is_all_done, "the end of all orders")
+        await self._until(self._is_all_done, "the end of all orders", is_hopeless=self._is_empty)
 
     async def _is_all_done(self) -> bool:
         if any(not fails for fails in self.progress.open.values()) or await self.left_over():
             return False
         return not self.progress.open or self.progress.open.keys() <= set(await self.given_up())
 
-    async def _until(self, condition: Any, what: str) -> None:
+    async def _is_empty(self) -> bool:
+        """Whether the store holds no job, for whose rescue one would have to wait."""
+        return not await self.left_over()
+
+    async def _until(
+        self,
+        condition: Callable[[], Awaitable[bool]],
+        what: str,
+        *,
+        is_hopeless: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Wait for a condition, while anything moves. Where it `is_hopeless`, a quarter of the patience is enough."""
         seen, at = -1, time.monotonic()
         while True:
             self.progress.look()
@@ -182,9 +193,10 @@ class Scene:
                 return
             if self.progress.entries != seen:
                 seen, at = self.progress.entries, time.monotonic()
-            if time.monotonic() > at + self.patience:
+            still = time.monotonic() - at
+            if still > self.patience or (is_hopeless and still > self.patience / 4 and await is_hopeless()):
                 left = list(self.progress.open)[:10]
-                raise StalledError(f"nothing moved for {self.patience:g} s while waiting for {what}; open: {left}")
+                raise StalledError(f"nothing moved for {still:.0f} s while waiting for {what}; open: {left}")
             await asyncio.sleep(0.01)
 
     async def until_started(self, members: Sequence[Member], tries: int) -> None:

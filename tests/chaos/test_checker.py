@@ -96,6 +96,12 @@ def test_what_waited_in_a_frozen_process_for_its_turn_begins_when_that_goes_on()
     assert rules(tale.verdict()) == []
 
 
+def test_a_try_in_a_thread_after_a_thaw_may_be_the_next_of_tries_made_meanwhile() -> None:
+    tale = Tale().accepted("a").tell("frozen", process=1).ran("a", process=2, ends="raised")
+    tale.tell("thawed", process=1).ran("a", process=1, attempt=2, where="thread")
+    assert rules(tale.verdict()) == []
+
+
 def test_an_outage_of_the_store_explains_a_repeat() -> None:
     tale = Tale().accepted("a").ran("a").ran("a", process=2, attempt=2)
     assert rules(tale.verdict(outages=[(2.5, 3.5)])) == []
