@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from random import uniform
+from math import inf
 from typing import Any
 
 import msgspec
@@ -45,9 +45,10 @@ from core.queue.worker.worker import Worker
 from tests.chaos.broken_drivers import BROKEN, InTwoCommands, broken
 
 VARIABLE = "CHAOS_MUTATION"
-_AFTER_ACK = 1.0
-"""Seconds at most from an acknowledgement that is too early to the handling: some moment, so that a router that handles
-messages has others that it has acknowledged only."""
+_AFTER_ACK = 0.5
+"""Seconds from an acknowledgement that is too early to the handling, at least."""
+_PACE = 0.005
+"""Seconds from one handling to the next: a router that handles messages has others that it has acknowledged only."""
 PAUSE = 3.0
 """Seconds between the two commands, where it is chance that has to hit them: a pause of a few microseconds would need
 more kills than a test has time for."""
@@ -77,11 +78,15 @@ def _break_drivers(name: str) -> None:
 
 def _acknowledge_at_arrival() -> None:
     start = Intake._start_handler
+    last = -inf
 
     def acknowledge_and_start(self: Intake, taken: Any) -> None:
+        nonlocal last
         if taken.arrival:
             taken.acknowledger.settle(taken.arrival, handled=True)
-        asyncio.get_running_loop().call_later(uniform(0.0, _AFTER_ACK), start, self, taken._replace(arrival=None))
+        loop = asyncio.get_running_loop()
+        last = max(loop.time() + _AFTER_ACK, last + _PACE)
+        loop.call_at(last, start, self, taken._replace(arrival=None))
 
     Intake._start_handler = acknowledge_and_start  # type: ignore[method-assign]
 
