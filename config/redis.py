@@ -32,9 +32,10 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _can_be_read(cls, url: SecretStr | None) -> SecretStr | None:
-        from core.redis.address import read_url
+        if url:  # an installation without Redis does not load its library
+            from core.redis.address import read_url
 
-        read_url(url.get_secret_value() if url else "redis://")
+            read_url(url.get_secret_value())
         return url
 
     @property

@@ -54,7 +54,7 @@ BROKEN_PROMISES = [
     BrokenPromise("sqlite_out_of_use", "sqlite", "careless_push", {"lost"}, Size(jobs=0, faults=3, lasting=20.0)),
     BrokenPromise("workers_frozen", "redis", "blind_start", {"unexplained"}, Size(jobs=1000, faults=6)),
     BrokenPromise("workers_killed", "postgresql", "two_commands", {"lost"}, Size(jobs=400, faults=14)),
-    BrokenPromise("workers_killed", "mariadb", "late_count", {"miscounted"}, Size(jobs=600, faults=15)),
+    BrokenPromise("workers_killed", "mariadb", "late_count", {"miscounted"}, Size(jobs=300, faults=8)),
     BrokenPromise("soak", "redis", "no_hook", {"untold"}, Size(jobs=400, faults=1)),
     BrokenPromise("workers_stopped", "redis", "early_release", {"overlap"}, Size(jobs=200, faults=3)),
 ]

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _collected_here() -> Iterator[None]:
     yield
     gc.collect()

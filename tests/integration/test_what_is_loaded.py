@@ -100,3 +100,10 @@ def test_a_worker_on_redis_loads_no_database_library_before_it_has_a_failure_to_
 
 def test_who_dispatches_to_redis_loads_no_database_library(settings: Mapping[str, str]) -> None:
     assert heavy(DISPATCH, **settings) == {"asyncio", "pydantic", "redis"}
+
+
+def test_a_worker_on_a_database_loads_no_redis_library(settings: Mapping[str, str]) -> None:
+    on_database = {name: value for name, value in settings.items() if not name.startswith("REDIS")}
+    on_database["QUEUE_CONNECTION"] = "database"
+    loaded = heavy(COMMAND, "--queue-work", "--stop-when-empty", **on_database)
+    assert loaded == {"aiosqlite", "asyncio", "pydantic", "sqlalchemy"}
