@@ -37,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)  # while a test runs, 2 is what it captures
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those first that are given more time than usual, as they take it: then all processes have their last at the same
+    time."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> None:
     """The stacks of a test that hangs. What pytest-timeout shows of them is lost in a process of pytest-xdist."""

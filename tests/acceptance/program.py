@@ -1,11 +1,11 @@
-"""`python main.py …` as a user starts it: a real process, its logs, its signals, its exit code."""
+"""`python main.py …`: a real process, its logs, its signals, its exit code. Started as a user does, but for what
+warm_python.py spares it; test_readme.py starts some quite as a user does."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import psutil
 
+from tests import warm_python
 from tests.project import clean_environment as clean_environment  # noqa: PLC0414, for whoever starts programs
 from tests.project import make_project
 from tests.servers.guardian import guardian
@@ -41,21 +42,16 @@ class Program:
         self.arguments = arguments
         self.stderr = ""
         self.stdout = ""
-        self._process = subprocess.Popen(
-            [sys.executable, str(make_project(Path(env["SAMPLE_DIRECTORY"]))), *arguments],
-            env=dict(env),
-            cwd=env["SAMPLE_DIRECTORY"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        folder = Path(env["SAMPLE_DIRECTORY"])
+        pipes = {name: os.pipe() for name in ("stdout", "stderr")}
+        written = {name: write for name, (_, write) in pipes.items()}
+        self._process = warm_python.start(make_project(folder), *arguments, env=env, cwd=folder, **written)
         guardian().watch(self.pid)
         self._readers = [
-            threading.Thread(target=self._read, args=(name,), daemon=True) for name in ("stdout", "stderr")
+            threading.Thread(target=self._read, args=(name, read), daemon=True) for name, (read, _) in pipes.items()
         ]
-        for reader in self._readers:
+        for reader, write in zip(self._readers, written.values(), strict=True):
+            os.close(write)
             reader.start()
 
     @property
@@ -102,19 +98,16 @@ class Program:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         guardian().forget(self.pid)
-        for reader, stream in zip(self._readers, (self._process.stdout, self._process.stderr), strict=True):
-            reader.join(PATIENCE / len(self._readers))
-            assert stream
-            if not reader.is_alive():  # a process that it left behind has it open: closing it would wait for the reader
-                stream.close()
+        for reader in self._readers:
+            reader.join(PATIENCE / len(self._readers))  # a process that it left behind may have its pipe open
 
     def __str__(self) -> str:
         return f"main.py {' '.join(self.arguments)} (process {self.pid})"
 
-    def _read(self, name: str) -> None:
-        stream = getattr(self._process, name)
-        for line in stream:
-            setattr(self, name, getattr(self, name) + line)
+    def _read(self, name: str, descriptor: int) -> None:
+        with open(descriptor) as stream:
+            for line in stream:
+                setattr(self, name, getattr(self, name) + line)
 
 
 class Site:

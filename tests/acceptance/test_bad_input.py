@@ -97,7 +97,11 @@ CANNOT_BE_LOADED = {
         "deploy it",
     ),
     "truncated": (b'{"v":1,"id":"%s","job":"tests.acc', "EnvelopeError", ""),
-    "newer-version": (b'{"v":3,"id":"%s","whatever":"it says"}', "EnvelopeVersionError", "Bring this worker up to date"),
+    "newer-version": (
+        b'{"v":3,"id":"%s","whatever":"it says"}',
+        "EnvelopeVersionError",
+        "Bring this worker up to date",
+    ),
     "no-utf-8": (b"\xff\xfe%s", "EnvelopeError", ""),
 }
 

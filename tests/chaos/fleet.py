@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import IO
 
 import psutil
 
+from tests import warm_python
 from tests.acceptance.program import until
 from tests.chaos.checker import Finding
 from tests.chaos.ledger import Ledger
@@ -31,6 +33,8 @@ PATIENCE = 60.0
 
 MAIN = "CHAOS_MAIN"
 """In the environment of a process: what is started, if not this version's main.py."""
+CLOCK = "WRONG_CLOCK"
+"""In the environment of a process: that its clock is wrong, from its beginning."""
 
 
 class Member:
@@ -50,16 +54,27 @@ class Member:
         """The exit code of one that was told to end."""
         self.is_frozen = False
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, env.get(MAIN) or str(make_project(directory)), *arguments],
-                env={**env, "APP_HEALTH_FILE": str(self._health)},
+            self.process = self._start(directory, {**env, "APP_HEALTH_FILE": str(self._health)}, log)
+        guardian().watch(self.pid)
+
+    def _start(
+        self, directory: Path, env: Mapping[str, str], log: IO[bytes]
+    ) -> subprocess.Popen[bytes] | warm_python.Process:
+        main = env.get(MAIN) or make_project(directory)
+        if env.keys() & {MAIN, CLOCK}:
+            return subprocess.Popen(
+                [sys.executable, main, *self.arguments],
+                env=env,
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
             )
-        guardian().watch(self.pid)
+        with open(os.devnull, "wb") as nowhere:
+            return warm_python.start(
+                Path(main), *self.arguments, env=env, cwd=directory, stdout=nowhere.fileno(), stderr=log.fileno()
+            )
 
     @property
     def pid(self) -> int:

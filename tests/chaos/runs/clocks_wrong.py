@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from tests.acceptance.program import ROOT
-from tests.chaos.fleet import Member
+from tests.chaos.fleet import CLOCK, Member
 from tests.chaos.run import Run, Size
 from tests.chaos.scene import LEASE, Scene
 
@@ -37,7 +37,7 @@ async def play(scene: Scene, size: Size) -> None:
 
 def start_with_clock(scene: Scene, clock: str) -> Member:
     path = os.pathsep.join([str(FOLDER), scene.env["PYTHONPATH"]])
-    return scene.fleet.start_worker("--concurrency", "50", PYTHONPATH=path, WRONG_CLOCK=clock)
+    return scene.fleet.start_worker("--concurrency", "50", PYTHONPATH=path, **{CLOCK: clock})
 
 
 RUN = Run(
