@@ -54,6 +54,7 @@ def test_it_finds_and_tells_what_a_cold_one_does(tmp_path: Path) -> None:
     script, env = _project(tmp_path, PROGRAM)
     cold = subprocess.run(
         [sys.executable, str(script), "--word", "é"],
+        check=False,
         cwd=tmp_path,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -81,7 +82,7 @@ def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
     read, write = os.pipe()
     process = warm_python.start(script, env=env, cwd=tmp_path, stdout=write, stderr=2)
     os.close(write)
-    with open(read) as said:
+    with os.fdopen(read) as said:
         assert said.readline() == "up\n"
         assert process.poll() is None
         with pytest.raises(subprocess.TimeoutExpired):

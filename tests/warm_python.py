@@ -56,7 +56,7 @@ class Process:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         weakref.finalize(self, connection.close)
-        (self.pid,) = _NUMBER.unpack(connection.recv(_NUMBER.size))
+        self.pid: int = _NUMBER.unpack(connection.recv(_NUMBER.size))[0]
         self.returncode: int | None = None
 
     def poll(self) -> int | None:

@@ -105,7 +105,7 @@ class Program:
         return f"main.py {' '.join(self.arguments)} (process {self.pid})"
 
     def _read(self, name: str, descriptor: int) -> None:
-        with open(descriptor) as stream:
+        with os.fdopen(descriptor) as stream:
             for line in stream:
                 setattr(self, name, getattr(self, name) + line)
 

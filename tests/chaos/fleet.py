@@ -71,7 +71,7 @@ class Member:
                 stderr=log,
                 start_new_session=True,
             )
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             return warm_python.start(
                 Path(main), *self.arguments, env=env, cwd=directory, stdout=nowhere.fileno(), stderr=log.fileno()
             )

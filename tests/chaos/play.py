@@ -128,7 +128,7 @@ async def _watching(scene: Scene, rules: AbstractSet[str], time_limit: asyncio.T
     """The time is over as soon as one of the rules is found broken."""
 
     async def watch() -> None:
-        while not rules & {finding.rule for finding in _verdict(scene, None).findings}:
+        while not rules & {finding.rule for finding in _verdict(scene, None).findings}:  # noqa: ASYNC110, a ledger
             await asyncio.sleep(_GLANCE)
         time_limit.reschedule(asyncio.get_running_loop().time())
 
