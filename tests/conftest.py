@@ -21,7 +21,7 @@ import pytest_timeout  # type: ignore[import-untyped]
 from tests.examples import load_profile
 from tests.servers.databases import Databases
 from tests.servers.iotcore import IotcoreProcess
-from tests.servers.kinds import BrokerServer, RedisServer, Servers, broker_kinds, redis_kinds, sql_kinds
+from tests.servers.kinds import BrokerServer, RedisServer, Servers, broker_kinds, redis_kind, sql_kinds
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
@@ -73,7 +73,7 @@ def servers() -> Iterator[Servers]:
         servers.close()
 
 
-@pytest.fixture(scope="session", params=redis_kinds())
+@pytest.fixture(scope="session", params=[redis_kind()])
 def redis_server(request: pytest.FixtureRequest, servers: Servers) -> RedisServer:
     server: RedisServer = servers.get(request.param)
     return server

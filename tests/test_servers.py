@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.servers.databases import Databases, PostgresDatabases, query
 from tests.servers.iotcore import IotcoreProcess
-from tests.servers.kinds import BrokerServer, RedisServer, broker_kinds, redis_kinds, sql_kinds
+from tests.servers.kinds import BrokerServer, RedisServer, broker_kinds, redis_kind, sql_kinds
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mqtt_wire import accepts
 from tests.servers.postgres import PostgresProcess
@@ -152,7 +152,7 @@ def test_servers_end_with_a_test_run_that_is_killed() -> None:
 @pytest.mark.parametrize(
     ("variable", "kinds", "named"),
     [
-        ("TEST_REDIS_URL", redis_kinds, "named-redis"),
+        ("TEST_REDIS_URL", lambda: [redis_kind()], "named-redis"),
         ("TEST_POSTGRES_URL", sql_kinds, "named-postgres"),
         ("TEST_MYSQL_URL", sql_kinds, "named-mysql"),
         ("TEST_MQTT_URL", broker_kinds, "named-mqtt"),

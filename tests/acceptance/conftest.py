@@ -16,17 +16,13 @@ from core.queue.state import FailedJob
 from core.settings import load_settings
 from tests.acceptance.program import PATIENCE, Site
 from tests.servers.databases import Databases, SqliteDatabases
-from tests.servers.kinds import BrokerServer, Servers, broker_kinds, last_available, redis_kinds, sql_kinds
+from tests.servers.kinds import BrokerServer, Servers, broker_kinds, last_available, redis_kind, sql_kinds
 from tests.servers.redis import delete_keys
 
 Publish = Callable[[Iterable[tuple[str, bytes]]], Awaitable[None]]
 
 
-REDIS_KIND = last_available(redis_kinds())
-"""One of them: what differs from one Redis to another, tests/contract sees."""
-
-
-@pytest.fixture(scope="session", params=[REDIS_KIND, *sql_kinds()])
+@pytest.fixture(scope="session", params=[redis_kind(), *sql_kinds()])
 def store_kind(request: pytest.FixtureRequest) -> str:
     """Redis and every database; `indirect` parameters choose among them."""
     kind: str = request.param

@@ -12,7 +12,6 @@ import pytest
 from core.errors import PayloadTooLargeError
 from core.queue.state import NewJob
 from tests.acceptance.conftest import (
-    REDIS_KIND,
     application,
     broker_settings,
     dispatch,
@@ -24,6 +23,7 @@ from tests.acceptance.conftest import (
 from tests.acceptance.program import Program, Site, until
 from tests.acceptance.sample_app.jobs.work import Large, Record
 from tests.servers.databases import Databases
+from tests.servers.kinds import redis_kind
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.process import ServerProcess, free_port
 from tests.servers.redis import ValkeyProcess
@@ -118,7 +118,7 @@ async def test_pitfall_29_a_job_that_cannot_be_loaded_is_kept_as_it_is(site: Sit
         assert error in row.exception and remedy in row.exception
 
 
-@pytest.mark.parametrize("store_kind", [REDIS_KIND], indirect=True)
+@pytest.mark.parametrize("store_kind", [redis_kind()], indirect=True)
 async def test_pitfall_24_a_job_of_16_mib_goes_through_redis(site: Site) -> None:
     site.env["QUEUE_MAX_PAYLOAD"] = str(16 * MIB)
     blob = "x" * (16 * MIB - 1024)  # the rest is for the envelope

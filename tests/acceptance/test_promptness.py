@@ -15,10 +15,10 @@ import pytest
 
 from core.application import Application
 from core.queue.queue_manager import dispatch as dispatch_here
-from tests.acceptance.conftest import REDIS_KIND, application, dispatch, until_idle
+from tests.acceptance.conftest import application, dispatch, until_idle
 from tests.acceptance.program import Program, Site
 from tests.acceptance.sample_app.jobs.work import Prompt, Record
-from tests.servers.kinds import postgres_kind
+from tests.servers.kinds import postgres_kind, redis_kind
 
 ROUNDS = 3
 JOBS = 100
@@ -39,7 +39,7 @@ async def _best(measure: Callable[[], Awaitable[float]], bound: float) -> float:
     return least
 
 
-@pytest.mark.parametrize("store_kind", [REDIS_KIND, postgres_kind()], indirect=True)
+@pytest.mark.parametrize("store_kind", [redis_kind(), postgres_kind()], indirect=True)
 async def test_pitfall_26_an_idle_worker_starts_a_job_within_50_ms_of_its_dispatch(site: Site) -> None:
     """The median of 100, from the call of dispatch() in one process to handle() in another."""
     with site.start("--queue-work", "--sleep", str(SLEEP), LOG_LEVEL="INFO") as worker:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from tests.acceptance.conftest import REDIS_KIND, publish, until_queued
+from tests.acceptance.conftest import publish, until_queued
 from tests.acceptance.program import Program, Site, until
+from tests.servers.kinds import redis_kind
 
 MESSAGES = 40
 
@@ -54,7 +55,7 @@ async def test_pitfall_11_a_dead_process_comes_back_and_loses_nothing(sqlite_sit
     router.stop()
 
 
-@pytest.mark.parametrize("store_kind", [REDIS_KIND], indirect=True)
+@pytest.mark.parametrize("store_kind", [redis_kind()], indirect=True)
 async def test_pitfall_11_a_shared_process_dispatches_to_redis(site: Site, broker_of_choice: dict[str, str]) -> None:
     """Each has connections of its own, made where it runs."""
     site.env |= broker_of_choice

@@ -19,13 +19,13 @@ from tests.chaos.crash_scenarios import SCENARIOS, Store, fate_of, perform
 from tests.chaos.doomed import Doom, run
 from tests.contract.jobs import LONG
 from tests.servers.databases import Databases, SqliteDatabases
-from tests.servers.kinds import BrokerServer, Servers, broker_kinds, last_available, redis_kinds, sql_kinds
+from tests.servers.kinds import BrokerServer, Servers, broker_kinds, last_available, redis_kind, sql_kinds
 from tests.servers.redis import delete_keys
 
 
 def _stores() -> list[str]:
     named = [kind for kind in sql_kinds() if str(kind).startswith("named")]
-    return named or [last_available(redis_kinds()), "sqlite"]
+    return named or [redis_kind(), "sqlite"]
 
 
 @pytest.fixture(params=_stores())

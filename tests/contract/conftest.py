@@ -24,7 +24,7 @@ from core.queue.drivers.redis import RedisDriver
 from tests.contract.cost import redis_commands, sql_statements
 from tests.contract.passing_time import MovableClock, let_pass_in_database, let_pass_in_redis
 from tests.servers.databases import Databases, query
-from tests.servers.kinds import RedisServer, Servers, redis_cluster_kinds, redis_kinds, sql_kinds
+from tests.servers.kinds import RedisServer, Servers, redis_cluster_kinds, redis_kind, sql_kinds
 from tests.servers.redis import client_of, delete_keys
 
 
@@ -72,7 +72,7 @@ ON_CLUSTER = {"test_push", "test_fetch", "test_outcomes", "test_failed_jobs", "t
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "place" in metafunc.fixturenames:
         cluster = redis_cluster_kinds() if metafunc.module.__name__.rpartition(".")[2] in ON_CLUSTER else []
-        metafunc.parametrize("place", ["memory", *redis_kinds(), *cluster, *sql_kinds()], indirect=True)
+        metafunc.parametrize("place", ["memory", redis_kind(), *cluster, *sql_kinds()], indirect=True)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ from tests.contract.jobs import (
     states,
     states_after,
 )
-from tests.servers.kinds import RedisServer, Servers, redis_kinds, sql_kinds
+from tests.servers.kinds import RedisServer, Servers, redis_kind, sql_kinds
 from tests.servers.redis import client_of, delete_keys
 
 MOST = 40
@@ -66,7 +66,7 @@ class Line:
 _SQL = [kind for kind in sql_kinds() if kind != "sqlite"]
 
 
-@pytest.fixture(params=[*redis_kinds()[:1], *_SQL])
+@pytest.fixture(params=[redis_kind(), *_SQL])
 async def line(
     request: pytest.FixtureRequest, servers: Servers, empty_databases: EmptyDatabases, unique: str
 ) -> AsyncIterator[Line]:

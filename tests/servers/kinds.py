@@ -21,7 +21,7 @@ from tests.servers.iotcore import IotcoreProcess
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
-from tests.servers.redis import RedisProcess, ValkeyProcess
+from tests.servers.redis import ValkeyProcess
 from tests.servers.redis_cluster import RedisCluster
 
 
@@ -70,13 +70,11 @@ class Servers:
         self._stack.close()
 
 
-def redis_kinds() -> list[Any]:
-    if "TEST_REDIS_URL" in os.environ:
-        return ["named-redis"]
-    return ["valkey", _if_found("redis-server", RedisProcess.program, "TEST_REDIS_URL")]
+def redis_kind() -> str:
+    return "named-redis" if "TEST_REDIS_URL" in os.environ else "valkey"
 
 
-def redis_cluster_kinds() -> list[Any]:
+def redis_cluster_kinds() -> list[str]:
     return [] if "TEST_REDIS_URL" in os.environ else ["valkey-cluster"]
 
 
@@ -109,13 +107,10 @@ def _if_found(kind: str, found: str | None, variable: str, program: str | None =
     return pytest.param(kind, marks=pytest.mark.skip(reason=reason))
 
 
-def _start_redis(kind: str, process: type[RedisProcess]) -> Callable[[Servers], RedisServer]:
-    def start(servers: Servers) -> RedisServer:
-        server = process()
-        servers.keep(server)
-        return RedisServer(kind, server.start().url)
-
-    return start
+def _start_redis(servers: Servers) -> RedisServer:
+    server = ValkeyProcess()
+    servers.keep(server)
+    return RedisServer("valkey", server.start().url)
 
 
 def _start_redis_cluster(servers: Servers) -> RedisServer:
@@ -175,8 +170,7 @@ def _named_broker(servers: Servers) -> BrokerServer:
 
 
 _START: dict[str, Callable[[Servers], Any]] = {
-    "valkey": _start_redis("valkey", ValkeyProcess),
-    "redis-server": _start_redis("redis-server", RedisProcess),
+    "valkey": _start_redis,
     "valkey-cluster": _start_redis_cluster,
     "named-redis": _named_redis,
     "sqlite": _sqlite,
