@@ -1,7 +1,9 @@
-"""Which servers a test run has: those brought along, those on PATH, those named in the environment.
+"""Which servers a test run has: those brought along, and those named in the environment.
 
 A server named by TEST_REDIS_URL, TEST_POSTGRES_URL, TEST_MYSQL_URL or TEST_MQTT_URL takes the place of the
-others of its kind. What is missing is skipped with the reason; what is named must answer.
+others of its kind. No MariaDB or MySQL can be brought along: the tests that are to run on every database run on it
+where it is named. mosquitto is taken from PATH as well. What is missing is skipped with the reason; what is named must
+answer.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from tests.servers import mqtt_wire
 from tests.servers.databases import Databases, MysqlDatabases, PostgresDatabases, SqliteDatabases
 from tests.servers.iotcore import IotcoreProcess
 from tests.servers.mosquitto import MosquittoProcess
-from tests.servers.mysql import MysqlProcess
 from tests.servers.postgres import PostgresProcess
 from tests.servers.redis import ValkeyProcess
 from tests.servers.redis_cluster import RedisCluster
@@ -83,14 +84,18 @@ def postgres_kind() -> str:
 
 
 def sql_kinds() -> list[Any]:
-    mysql = _if_found("mariadb", MysqlProcess.program, "TEST_MYSQL_URL", program="mariadbd or mysqld")
-    return ["sqlite", postgres_kind(), "named-mysql" if "TEST_MYSQL_URL" in os.environ else mysql]
+    return [
+        "sqlite",
+        postgres_kind(),
+        _if_any("named-mysql", "TEST_MYSQL_URL" in os.environ, "TEST_MYSQL_URL is not set"),
+    ]
 
 
 def broker_kinds() -> list[Any]:
     if "TEST_MQTT_URL" in os.environ:
         return ["named-mqtt"]
-    return ["iotcore", _if_found("mosquitto", MosquittoProcess.program, "TEST_MQTT_URL")]
+    reason = "mosquitto is not on PATH, and TEST_MQTT_URL is not set"
+    return ["iotcore", _if_any("mosquitto", MosquittoProcess.program is not None, reason)]
 
 
 def last_available(kinds: list[Any]) -> str:
@@ -99,12 +104,9 @@ def last_available(kinds: list[Any]) -> str:
     return found
 
 
-def _if_found(kind: str, found: str | None, variable: str, program: str | None = None) -> Any:
+def _if_any(kind: str, is_there: bool, reason: str) -> Any:
     """The kind; where it is missing, a parameter that is skipped with the reason."""
-    if found is not None:
-        return kind
-    reason = f"{program or kind} is not on PATH, and {variable} names none"
-    return pytest.param(kind, marks=pytest.mark.skip(reason=reason))
+    return kind if is_there else pytest.param(kind, marks=pytest.mark.skip(reason=reason))
 
 
 def _start_redis(servers: Servers) -> RedisServer:
@@ -123,15 +125,10 @@ def _named_redis(servers: Servers) -> RedisServer:
     return RedisServer("named-redis", os.environ["TEST_REDIS_URL"])
 
 
-def _start_databases(
-    process: type[PostgresProcess | MysqlProcess], databases: type[PostgresDatabases | MysqlDatabases]
-) -> Callable[[Servers], Databases]:
-    def start(servers: Servers) -> Databases:
-        server = process()
-        servers.keep(server)
-        return databases(server.start().url)
-
-    return start
+def _postgres(servers: Servers) -> Databases:
+    server = PostgresProcess()
+    servers.keep(server)
+    return PostgresDatabases(server.start().url)
 
 
 def _named_databases(
@@ -174,9 +171,8 @@ _START: dict[str, Callable[[Servers], Any]] = {
     "valkey-cluster": _start_redis_cluster,
     "named-redis": _named_redis,
     "sqlite": _sqlite,
-    "postgres": _start_databases(PostgresProcess, PostgresDatabases),
+    "postgres": _postgres,
     "named-postgres": _named_databases("TEST_POSTGRES_URL", PostgresDatabases),
-    "mariadb": _start_databases(MysqlProcess, MysqlDatabases),
     "named-mysql": _named_databases("TEST_MYSQL_URL", MysqlDatabases),
     "iotcore": _start_broker("iotcore", IotcoreProcess),
     "mosquitto": _start_broker("mosquitto", MosquittoProcess),
