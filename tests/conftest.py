@@ -1,6 +1,7 @@
 """The servers that tests run against; what they are: tests/servers/kinds.py.
 
-redis_server, sql_server, broker      one test for each server there is
+redis_server                          the Redis there is
+sql_server, broker                    one test for each such server there is
 redis_url, redis_prefix               keys of a test's own, deleted after it
 database_url, migrated_database_url   a database of a test's own, dropped after it
 client_id, unique                     names that no other test has
@@ -38,8 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those first that are given more time than usual, as they take it: then all processes have their last at the same
-    time."""
+    """Those first that are given more time than usual, as they take it: what is left for the end is short, so that all
+    processes end at the same time."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
@@ -73,9 +74,9 @@ def servers() -> Iterator[Servers]:
         servers.close()
 
 
-@pytest.fixture(scope="session", params=[redis_kind()])
-def redis_server(request: pytest.FixtureRequest, servers: Servers) -> RedisServer:
-    server: RedisServer = servers.get(request.param)
+@pytest.fixture(scope="session")
+def redis_server(servers: Servers) -> RedisServer:
+    server: RedisServer = servers.get(redis_kind())
     return server
 
 

@@ -20,7 +20,7 @@ atexit.register(print, "the end")
 import beside, elsewhere
 told = {
     "argv": sys.argv, "name": __name__, "main": sys.modules["__main__"].__dict__ is globals(), "cwd": os.getcwd(),
-    "environment": dict(os.environ), "path": sys.path[:2], "modules": [beside.__file__, elsewhere.__file__],
+    "environment": dict(os.environ), "path": sys.path, "modules": [beside.__file__, elsewhere.__file__],
     "core": "core" in sys.modules, "tests": "tests" in sys.modules, "threads": threading.active_count(),
     "leads": os.getsid(0) == os.getpid(), "input": sys.stdin.read(), "descriptors": os.listdir("/proc/self/fd"),
 }

@@ -3,8 +3,11 @@
     process = start(script, *arguments, env=env, cwd=folder, stdout=1, stderr=2)
 
 It is as if by `python script arguments`: a process of its own, in its own folder, environment and session, that loads
-RouteMQ and the app as ever, ends as ever, and may be killed. What takes effect before a program begins does not:
-variables such as PYTHONDEVMODE or LD_PRELOAD, and a sitecustomize. Tests that start hundreds of programs use it.
+RouteMQ and the app as ever, ends as ever, and may be killed. Tests that start hundreds of programs use it.
+
+What is not as ever: what takes effect before a program begins, such as PYTHONDEVMODE, LD_PRELOAD and a sitecustomize,
+does nothing; all programs have the same hash seed; that a library's module was never imported does not show. Some tests
+start programs cold, therefore: test_readme.py, test_dev.py, the chaos run clocks_wrong, and whatever a program starts.
 
 How it works: a server, one for each process of the tests, loads the libraries and forks at each request.
 """
@@ -51,12 +54,13 @@ _NUMBER = struct.Struct("!i")
 
 
 class Process:
-    """One such program. As far as it goes, like subprocess.Popen."""
+    """One such program. What it has is as of subprocess.Popen: `pid`, `returncode`, `poll`, `wait`, `kill` and
+    `send_signal`."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         weakref.finalize(self, connection.close)
-        self.pid: int = _NUMBER.unpack(connection.recv(_NUMBER.size))[0]
+        self.pid = self._receive()
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -75,7 +79,7 @@ class Process:
                 selector.register(self._connection, selectors.EVENT_READ)
                 if not selector.select(timeout):
                     raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
-            (self.returncode,) = _NUMBER.unpack(self._connection.recv(_NUMBER.size, socket.MSG_PEEK))
+            self.returncode = self._receive(socket.MSG_PEEK)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -86,12 +90,20 @@ class Process:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def _receive(self, flags: int = 0) -> int:
+        told = self._connection.recv(_NUMBER.size, flags)
+        if not told:
+            raise RuntimeError("The process that starts programs has ended; standard error has what it said.")
+        number: int = _NUMBER.unpack(told)[0]
+        return number
+
 
 def start(script: Path, *arguments: str, env: Mapping[str, str], cwd: Path | str, stdout: int, stderr: int) -> Process:
-    """`stdout` and `stderr` are descriptors; standard input is empty."""
+    """`stdout` and `stderr` are descriptors; standard input is empty. To be called by one thread."""
+    server = _server()
     ours, theirs = socket.socketpair()
     with theirs:
-        socket.send_fds(_server().requests, [b"."], [theirs.fileno(), stdout, stderr])
+        socket.send_fds(server.requests, [b"."], [theirs.fileno(), stdout, stderr])
     request = {"argv": [str(script), *arguments], "env": dict(env), "cwd": str(cwd)}
     ours.sendall(json.dumps(request).encode() + b"\n")
     return Process(ours)
@@ -104,7 +116,12 @@ class _Server:
         self.requests, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
+                [sys.executable, __file__, str(theirs.fileno())],
+                env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # no terminal, for which programs would write otherwise
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
             )
 
 

@@ -16,7 +16,7 @@ from core.queue.state import FailedJob
 from core.settings import load_settings
 from tests.acceptance.program import PATIENCE, Site
 from tests.servers.databases import Databases, SqliteDatabases
-from tests.servers.kinds import BrokerServer, Servers, broker_kinds, last_available, redis_kind, sql_kinds
+from tests.servers.kinds import BrokerServer, Servers, broker_kind, redis_kind, sql_kinds
 from tests.servers.redis import delete_keys
 
 Publish = Callable[[Iterable[tuple[str, bytes]]], Awaitable[None]]
@@ -83,7 +83,7 @@ def with_broker(broker: BrokerServer, unique: str) -> Iterator[Callable[[Site], 
 @pytest.fixture
 def broker_of_choice(servers: Servers, unique: str) -> Iterator[dict[str, str]]:
     """The settings of one broker, for what has nothing to do with its kind."""
-    broker: BrokerServer = servers.get(last_available(broker_kinds()))
+    broker: BrokerServer = servers.get(broker_kind())
     yield broker_settings(broker)
     _end_sessions(broker, unique)
 

@@ -95,7 +95,7 @@ async def put_to_trial(promise: BrokenPromise, servers: ChaosServers, seed: str)
         seconds=_SECONDS,
         mutation=promise.mutation,
         limit=promise.limit,
-        until=promise.rules,
+        until_broken=promise.rules,
     )
     trial = Trial(promise, outcome)
     if trial.is_noticed:

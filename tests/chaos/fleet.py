@@ -61,7 +61,7 @@ class Member:
         self, directory: Path, env: Mapping[str, str], log: IO[bytes]
     ) -> subprocess.Popen[bytes] | warm_python.Process:
         main = env.get(MAIN) or make_project(directory)
-        if env.keys() & {MAIN, CLOCK}:
+        if env.keys() & {MAIN, CLOCK}:  # another version may want other libraries, a clock a sitecustomize
             return subprocess.Popen(
                 [sys.executable, main, *self.arguments],
                 env=env,

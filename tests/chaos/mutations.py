@@ -49,7 +49,7 @@ _AFTER_ACK = 0.5
 """Seconds from an acknowledgement that is too early to the handling, at least."""
 _PACE = 0.005
 """Seconds from one handling to the next: a router that handles messages has others that it has acknowledged only."""
-PAUSE = 3.0
+PAUSE = 2.0
 """Seconds between the two commands, where it is chance that has to hit them: a pause of a few microseconds would need
 more kills than a test has time for."""
 _LEAK = 500_000

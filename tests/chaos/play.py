@@ -23,9 +23,10 @@ from tests.chaos.scene import Scene, StalledError
 from tests.chaos.stores import ChaosServers
 
 _LITTLE_PATIENCE = 12.0
-"""Seconds without progress after which a run has failed that is to fail."""
+"""Seconds without progress after which a run has failed that is to fail; half of it where nothing is left in the store,
+which is still more than mutations.PAUSE, or a start."""
 _SEEN_AT_ONCE = frozenset({"unexplained", "doubled", "miscounted", "overlap", "disorder"})
-"""The rules whose breach nothing can mend that is written later."""
+"""The rules whose breach nothing explains that is written later, outages apart: those are told when they are over."""
 _GLANCE = 0.5
 """Seconds between two looks for such a breach."""
 
@@ -63,12 +64,12 @@ async def play(
     seconds: float,
     mutation: str | None = None,
     limit: float | None = None,
-    until: AbstractSet[str] = frozenset(),
+    until_broken: AbstractSet[str] = frozenset(),
 ) -> Outcome:
     """`seconds` is for how long it may bring work and do harm; then all must come to its end. `mutation` is a promise
     that the processes break (mutations.py): the run is to find that, and does not wait long for what never comes.
     `limit` is for how many seconds it is played, all in all: where a promise is broken, some may go on for ever.
-    `until` are rules of the checker: as soon as one of them is found broken, the time is over.
+    `until_broken` are rules of the checker: as soon as one of them is found broken, the time is over.
 
     Never raises for what the run shows: that is a finding.
     """
@@ -80,7 +81,7 @@ async def play(
         if mutation is not None:
             scene.env[VARIABLE] = mutation
             scene.patience = _LITTLE_PATIENCE
-        verdict = await _played(run, scene, size, limit=limit, until=until & _SEEN_AT_ONCE)
+        verdict = await _played(run, scene, size, limit=limit, until_broken=until_broken & _SEEN_AT_ONCE)
     outcome = Outcome(
         run.name,
         store,
@@ -98,11 +99,13 @@ async def play(
     return outcome
 
 
-async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None, until: AbstractSet[str]) -> Verdict:
+async def _played(
+    run: Run, scene: Scene, size: Size, *, limit: float | None, until_broken: AbstractSet[str]
+) -> Verdict:
     rows: set[str] | None = None
     async with scene.app:
         try:
-            async with asyncio.timeout(limit) as time_limit, _watching(scene, until, time_limit):
+            async with asyncio.timeout(limit) as time_limit, _watching(scene, until_broken, time_limit):
                 await run.play(scene, size)
                 await scene.until_all_done()
             await scene.fleet.retire_all()
@@ -125,10 +128,13 @@ async def _played(run: Run, scene: Scene, size: Size, *, limit: float | None, un
 
 @asynccontextmanager
 async def _watching(scene: Scene, rules: AbstractSet[str], time_limit: asyncio.Timeout) -> AsyncIterator[None]:
-    """The time is over as soon as one of the rules is found broken."""
+    """The time is over as soon as one of the rules is found broken, by two looks in a row: while one is taken, some
+    files of the ledger are read earlier than others."""
 
     async def watch() -> None:
-        while not rules & {finding.rule for finding in _verdict(scene, None).findings}:  # noqa: ASYNC110, a ledger
+        before: set[Finding] = set()
+        while not before & (found := {each for each in _verdict(scene, None).findings if each.rule in rules}):
+            before = found
             await asyncio.sleep(_GLANCE)
         time_limit.reschedule(asyncio.get_running_loop().time())
 
@@ -138,6 +144,8 @@ async def _watching(scene: Scene, rules: AbstractSet[str], time_limit: asyncio.T
     finally:
         if watching:
             watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
 
 
 def _verdict(scene: Scene, rows: set[str] | None) -> Verdict:

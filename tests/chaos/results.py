@@ -63,7 +63,7 @@ def trial_report(trials: Sequence[Trial], *, begun: datetime, command: str) -> s
         [
             *_head("What the chaos runs notice", command, begun),
             "In each line, the processes of a run break a promise (`tests/chaos/mutations.py`). The run is broken off",
-            "soon after nothing moves any more.",
+            "as soon as that is seen, or soon after nothing moves any more.",
             f"Noticed: {sum(each.is_noticed for each in trials)} of {len(trials)}.",
             "",
             *_table(_TRIAL_COLUMNS, map(_trial_cells, trials)),

@@ -42,7 +42,7 @@ MOST_OPEN = 1000
 
 
 class StalledError(Exception):
-    """Nothing has moved for PATIENCE."""
+    """Nothing has moved for as long as one has patience."""
 
 
 class Scene:
@@ -185,7 +185,7 @@ class Scene:
         *,
         is_hopeless: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """Wait for a condition, while anything moves. Where it `is_hopeless`, a quarter of the patience is enough."""
+        """Wait for a condition, while anything moves. Where it `is_hopeless`, half the patience is enough."""
         seen, at = -1, time.monotonic()
         while True:
             self.progress.look()
@@ -194,7 +194,7 @@ class Scene:
             if self.progress.entries != seen:
                 seen, at = self.progress.entries, time.monotonic()
             still = time.monotonic() - at
-            if still > self.patience or (is_hopeless and still > self.patience / 4 and await is_hopeless()):
+            if still > self.patience or (is_hopeless and still > self.patience / 2 and await is_hopeless()):
                 left = list(self.progress.open)[:10]
                 raise StalledError(f"nothing moved for {still:.0f} s while waiting for {what}; open: {left}")
             await asyncio.sleep(0.01)

@@ -19,7 +19,7 @@ from tests.chaos.crash_scenarios import SCENARIOS, Store, fate_of, perform
 from tests.chaos.doomed import Doom, run
 from tests.contract.jobs import LONG
 from tests.servers.databases import Databases, SqliteDatabases
-from tests.servers.kinds import BrokerServer, Servers, broker_kinds, last_available, redis_kind, sql_kinds
+from tests.servers.kinds import BrokerServer, Servers, broker_kind, redis_kind, sql_kinds
 from tests.servers.redis import delete_keys
 
 
@@ -82,7 +82,7 @@ async def _deaths_in_verb(store: Store, name: str, notes: Path, mutation: str | 
 
 @pytest.fixture
 async def broker(servers: Servers, unique: str) -> AsyncIterator[Broker]:
-    server: BrokerServer = servers.get(last_available(broker_kinds()))
+    server: BrokerServer = servers.get(broker_kind())
     broker = Broker(server.host, server.port, unique)
     await broker.subscribe()
     yield broker

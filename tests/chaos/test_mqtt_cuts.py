@@ -189,7 +189,7 @@ async def test_the_connection_may_be_cut_at_every_packet(chaos_servers: ChaosSer
 
 async def test_a_message_that_is_acknowledged_too_early_is_missed(chaos_servers: ChaosServers) -> None:
     """What the router was about to publish for it is lost with the connection."""
-    run = _run(lambda _: [Cut("before", "PUBLISH of the router", 1)], patience=3.0)
+    run = _run(lambda _: [Cut("before", "PUBLISH of the router", 1)], patience=6.0)
     outcome = await play(run, "redis", chaos_servers, run.short, seed="1", seconds=PATIENCE, mutation="early_ack")
     assert ("lost", "relayed2") in {(finding.rule, finding.about) for finding in outcome.findings}, str(outcome)
     shutil.rmtree(outcome.directory)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.acceptance.program import PATIENCE, until
+from tests.chaos.fleet import CLOCK
 from tests.chaos.runs.clocks_wrong import FOLDER
 
 PROGRAM = """
@@ -21,7 +22,7 @@ print(json.dumps([time.time(), time.time_ns() / 1e9, now.timestamp(), time.monot
 
 
 def _told(clock: str) -> list[float]:
-    env = {"PYTHONPATH": str(FOLDER), "WRONG_CLOCK": clock}
+    env = {"PYTHONPATH": str(FOLDER), CLOCK: clock}
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True, timeout=PATIENCE
     )

@@ -87,24 +87,24 @@ def sql_kinds() -> list[Any]:
     return [
         "sqlite",
         postgres_kind(),
-        _if_any("named-mysql", "TEST_MYSQL_URL" in os.environ, "TEST_MYSQL_URL is not set"),
+        _or_skipped("named-mysql", "TEST_MYSQL_URL" in os.environ, "TEST_MYSQL_URL names no MariaDB or MySQL"),
     ]
 
 
 def broker_kinds() -> list[Any]:
     if "TEST_MQTT_URL" in os.environ:
         return ["named-mqtt"]
-    reason = "mosquitto is not on PATH, and TEST_MQTT_URL is not set"
-    return ["iotcore", _if_any("mosquitto", MosquittoProcess.program is not None, reason)]
+    reason = "mosquitto is not on PATH, and TEST_MQTT_URL names no broker"
+    return ["iotcore", _or_skipped("mosquitto", MosquittoProcess.program is not None, reason)]
 
 
-def last_available(kinds: list[Any]) -> str:
-    """For what has nothing to do with the kind of server: the one that is nearest to what users run."""
-    found: str = [kind for kind in kinds if isinstance(kind, str)][-1]
+def broker_kind() -> str:
+    """For what has nothing to do with the kind of broker: the one that is nearest to what users run."""
+    found: str = [kind for kind in broker_kinds() if isinstance(kind, str)][-1]
     return found
 
 
-def _if_any(kind: str, is_there: bool, reason: str) -> Any:
+def _or_skipped(kind: str, is_there: bool, reason: str) -> Any:
     """The kind; where it is missing, a parameter that is skipped with the reason."""
     return kind if is_there else pytest.param(kind, marks=pytest.mark.skip(reason=reason))
 
