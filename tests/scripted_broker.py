@@ -12,6 +12,8 @@ It is strict: what a client may not send (tests/client_conduct.py) fails the tes
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -132,6 +134,14 @@ class Session:
 
     def cut(self) -> None:
         self.writer.transport.abort()
+
+    async def reset(self, last: bytes) -> None:
+        """Cut it with an error, which for the client lies behind the `last` bytes: it hears of both at once."""
+        with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as connection:
+            self.cut()
+            await self.end()  # from here on, this is the only hold on it, and what is done to it is done at once
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.send(last)
 
 
 class ScriptedBroker:

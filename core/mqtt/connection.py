@@ -281,7 +281,10 @@ class Connection(aiomqtt.Client):
         # Closed in the meantime, its number may belong to another socket by now; and paho ends its wish
         # to write only once: with nothing left to write, the loop would find the socket writable for ever.
         if self._client.socket() is sock and self._client.want_write():
-            self._loop.add_writer(sock.fileno(), self._write)
+            try:
+                self._loop.add_writer(sock.fileno(), self._write)
+            except RuntimeError as error:  # uvloop has given the socket up: see _keep_alive
+                self._break(error)
 
     def _write(self) -> None:
         try:
@@ -307,6 +310,9 @@ class Connection(aiomqtt.Client):
             await asyncio.sleep(min(1.0, self._client.keepalive / 4))
 
     def _keep_alive(self) -> bool:
+        # Where an error has come in behind bytes, uvloop calls once for both and gives the socket up: whoever has
+        # read no more than the bytes is not told again.
+        self._read()
         if self._paused:
             self._vouch_for_broker()
         try:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import uvloop
 from paho.mqtt.client import Client
 
 from core.clock import Backoff
@@ -87,6 +88,23 @@ async def test_a_broker_that_no_longer_answers_is_noticed(broker: ScriptedBroker
         await (await broker.next_session()).next_ping()
         assert "does not answer" in (await it.told.next(BrokerLost)).reason
         await broker.next_session()
+
+
+@pytest.mark.parametrize("receive", ["fast", "stock"])
+def test_an_error_that_lies_behind_a_message_is_noticed(receive: Any) -> None:
+    """uvloop, on which routers run, calls once for both of them, and never again."""
+
+    async def play() -> None:
+        async with ScriptedBroker() as broker:
+            options = MqttOptions(host=broker.host, port=broker.port, receive=receive)
+            async with running(options, "a", client_id="router", handler=Handler(hold=False)) as it:
+                session = await broker.next_session()
+                await it.told.next(BrokerConnected)
+                await session.reset(b"\x30\x05\x00\x01a\x00x")
+                await it.told.next(BrokerLost)
+                await broker.next_session()
+
+    uvloop.run(play())
 
 
 async def test_bytes_that_are_no_mqtt_end_the_connection_and_not_the_client(
