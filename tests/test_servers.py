@@ -19,7 +19,7 @@ from tests.servers.kinds import BrokerServer, RedisServer, broker_kinds, redis_k
 from tests.servers.mosquitto import MosquittoProcess
 from tests.servers.mqtt_wire import accepts
 from tests.servers.postgres import PostgresProcess
-from tests.servers.process import is_alive
+from tests.servers.process import free_port, is_alive
 from tests.servers.redis import ValkeyProcess, delete_keys
 
 
@@ -167,3 +167,20 @@ def test_a_named_server_takes_the_place_of_its_kind(
     monkeypatch.setenv(variable, "x://127.0.0.1")
     assert named in kinds()
     assert len(kinds()) <= before
+
+
+def test_a_free_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is given one begins to listen some time later."""
+    given = {free_port() for _ in range(100)}
+    assert len(given) == 100
+    ports = "from tests.servers.process import free_port; print(*(free_port() for _ in range(100)))"
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    told: list[set[str]] = []
+    for worker in ("gw0", "gw1"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+        told.append(
+            set(
+                subprocess.run([sys.executable, "-c", ports], check=True, capture_output=True, text=True).stdout.split()
+            )
+        )
+    assert len(told[0] | told[1]) == 200

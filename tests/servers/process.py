@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -11,7 +12,9 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,16 +35,25 @@ def find_program(name: str) -> str | None:
 
 
 def free_port() -> int:
-    """A port nobody listens on.
+    """A port nobody listens on, and that no other process of these tests is about to listen on.
 
     Below the range of outgoing connections: a client that reconnects to a stopped server on a port inside
     that range can end up connected to itself.
     """
-    for port in random.SystemRandom().sample(range(15000, 32000), 200):
+    for port in islice(_ports(), 200):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
     raise RuntimeError("No free port among 200 tried between 15000 and 32000.")
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """Those of this process, among the processes of pytest-xdist, in an order of its own."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(15000 + number, 32000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    random.SystemRandom().shuffle(ports)
+    return cycle(ports)
 
 
 def is_alive(process: psutil.Process) -> bool:
