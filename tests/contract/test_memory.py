@@ -34,6 +34,14 @@ class StoreClock:
         return START + timedelta(seconds=self.seconds)
 
 
+class RunningClock(StoreClock):
+    """It goes on by a second with each look at it, as a real one does by less."""
+
+    def monotonic(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
 @pytest.fixture
 def clock() -> StoreClock:
     return StoreClock()
@@ -83,6 +91,16 @@ async def test_a_lease_lasts_its_seconds(memory: MemoryDriver, clock: StoreClock
     assert await memory.rescue([QUEUE]) == 0
     clock.seconds += 0.001
     assert await memory.rescue([QUEUE]) == 1
+
+
+async def test_jobs_whose_leases_run_out_while_the_rescuer_looks_keep_their_order_and_come_back() -> None:
+    """One `fetch` is one moment to the store, and so is one `rescue`."""
+    for lease in (5, 6, 7, 8):
+        memory = MemoryDriver("tests", RunningClock().monotonic)
+        jobs = await pushed_and_fetched(memory, 3, lease=lease)
+        await memory.renew(leases(jobs), lease)
+        assert sorted([await memory.rescue([QUEUE]) for _ in range(10)]) == [*[0] * 9, 3]
+        assert ids(await memory.fetch([QUEUE], 3, lease)) == ids(jobs)
 
 
 async def test_what_was_due_first_is_fetched_first_whatever_its_state(memory: MemoryDriver, clock: StoreClock) -> None:

@@ -52,9 +52,11 @@ class MemoryDriver:
         return {job_id: standing_in for job_id, standing_in in stored if standing_in != job_id}
 
     async def fetch(self, queues: Sequence[str], limit: int, lease: float) -> list[FetchedJob]:
+        # One moment for all of them: a rescuer that looked in between two would put the later ahead of the earlier.
+        expires = self._monotonic() + lease
         fetched: list[FetchedJob] = []
         for name in queues:
-            fetched += self._queue(name).fetch(limit - len(fetched), lease)
+            fetched += self._queue(name).fetch(limit - len(fetched), expires)
         return fetched
 
     async def complete(self, leases: Sequence[Lease]) -> AbstractSet[str]:
@@ -78,7 +80,8 @@ class MemoryDriver:
         return {lease.job_id for lease in reversed(leases) if not self._queue(lease.queue).release(lease)}
 
     async def renew(self, leases: Sequence[Lease], lease: float) -> AbstractSet[str]:
-        return {held.job_id for held in leases if not self._queue(held.queue).renew(held, lease)}
+        expires = self._monotonic() + lease
+        return {held.job_id for held in leases if not self._queue(held.queue).renew(held, expires)}
 
     async def stage(self, queues: Sequence[str]) -> float | None:
         waits = [self._queue(name).stage() for name in queues]
@@ -291,12 +294,13 @@ class _Queue:
 
     def _taken_for(self, unique_key: str, new: NewJob) -> str | None:
         """The id of the job that a unique key was taken for before; None where it is the new one's from now on."""
-        for _, _, key in self._leave(self._windows):
+        now = self._monotonic()
+        for _, _, key in self._leave(self._windows, now):
             del self._unique[key]
         if unique_key in self._unique:
             return self._unique[unique_key]
         self._unique[unique_key] = new.job_id
-        self._enter(self._windows, self._monotonic() + new.unique_for, unique_key)
+        self._enter(self._windows, now + new.unique_for, unique_key)
         return None
 
     def _store(self, job: _Job) -> None:
@@ -318,9 +322,9 @@ class _Queue:
             self._available.append(job)
         self._wake(self._name)
 
-    def fetch(self, limit: int, lease: float) -> list[FetchedJob]:
+    def fetch(self, limit: int, expires: float) -> list[FetchedJob]:
         count = max(0, min(limit, len(self._available)))
-        return [self._start(self._available.popleft(), lease) for _ in range(count)]
+        return [self._start(self._available.popleft(), expires) for _ in range(count)]
 
     def current(self, lease: Lease) -> _Job | None:
         job = self.jobs.get(lease.job_id)
@@ -354,22 +358,23 @@ class _Queue:
             self._wake(self._name)
         return job is not None
 
-    def renew(self, lease: Lease, seconds: float) -> bool:
+    def renew(self, lease: Lease, expires: float) -> bool:
         if job := self.current(lease):
-            self._lease(job, seconds)
+            self._lease(job, expires)
         return job is not None
 
     def stage(self) -> float | None:
-        due = self._leave(self._scheduled) + self._leave(self._retryable)
+        now = self._monotonic()
+        due = self._leave(self._scheduled, now) + self._leave(self._retryable, now)
         self._available.extend(job for *_, job in sorted(due))
         waiting = self._scheduled[:1] + self._retryable[:1]
-        return min((moment - self._monotonic() for moment, *_ in waiting), default=None)
+        return min((moment - now for moment, *_ in waiting), default=None)
 
     def rescue(self, patiently: bool) -> int:
         now = self._monotonic()
         before, self._looked = self._looked if patiently else now, now
         lost = []
-        for *_, job in self._leave(self._leases):
+        for *_, job in self._leave(self._leases, now):
             if job.token and before < job.expires <= now:
                 self._enter(self._leases, job.expires, job)
             elif job.token and job.expires <= now:
@@ -402,15 +407,15 @@ class _Queue:
         self._waiting = {job.ordering_key: deque() for job in self.jobs.values() if job.ordering_key is not None}
         return held - len(self.jobs)
 
-    def _start(self, job: _Job, lease: float) -> FetchedJob:
+    def _start(self, job: _Job, expires: float) -> FetchedJob:
         job.attempts += 1
         job.token = token = str(next(self._serial))
-        self._lease(job, lease)
+        self._lease(job, expires)
         return FetchedJob(job.job_id, self._name, job.payload, job.attempts, token)
 
-    def _lease(self, job: _Job, seconds: float) -> None:
-        job.expires = self._monotonic() + seconds
-        self._enter(self._leases, job.expires, job)
+    def _lease(self, job: _Job, expires: float) -> None:
+        job.expires = expires
+        self._enter(self._leases, expires, job)
 
     def _end(self, lease: Lease) -> _Job | None:
         """The job, no longer executing; none if the lease is not current."""
@@ -421,9 +426,8 @@ class _Queue:
     def _enter(self, heap: list[_Timed[T]], moment: float, what: T) -> None:
         heappush(heap, (moment, next(self._serial), what))
 
-    def _leave(self, heap: list[_Timed[T]]) -> list[_Timed[T]]:
+    def _leave(self, heap: list[_Timed[T]], now: float) -> list[_Timed[T]]:
         """Take out what has come to its moment."""
-        now = self._monotonic()
         left = []
         while heap and heap[0][0] <= now:
             left.append(heappop(heap))
