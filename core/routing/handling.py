@@ -21,8 +21,6 @@ from core.observability.events import (
     MessageFailed,
     MessageHandled,
     MessageRetried,
-    StoreBack,
-    StoreLost,
 )
 from core.queue import dispatches
 from core.queue.dispatches import Dispatches
@@ -31,6 +29,7 @@ from core.queue.origin import Origin, dispatching_from
 from core.routing.client import Client, Publisher
 from core.routing.context import Context, correlation_id_of
 from core.routing.message_keys import MessageKeys
+from core.routing.outage import IsAway, Outage
 from core.routing.pattern import Pattern
 from core.routing.table import RouteTable
 from core.routing.turns import Turn, Turns
@@ -39,9 +38,6 @@ from core.tasks import forget_cancellation, is_cancelled_for_stop
 RecordFailure: TypeAlias = Callable[[IncomingMessage, BaseException, int, str], Awaitable[None]]
 """Stores a message that was given up, with what it failed with, the number of its tries, and the job id that its
 record is to have: the same in every attempt to store it, so that there is never a second."""
-
-_IsAway: TypeAlias = Callable[[Exception], bool]
-"""Whether an error says that a server cannot be reached, and is to be waited for."""
 
 
 class _Arrival(Struct):
@@ -81,8 +77,7 @@ class MessageHandler:
         self._shared = shared
         self._clock = clock or SystemClock()
         self._turns = Turns()
-        self._is_lost = False
-        self._waiting = 0  # messages
+        self._outage = Outage(events, self._clock)
 
     async def handle(self, message: IncomingMessage) -> None:
         """Returns when the message may be acknowledged: it was handled, or its failure is on record.
@@ -174,10 +169,10 @@ class MessageHandler:
         else:
             self._emit(MessageDropped(context.topic, context.dropped))
 
-    async def _try(self, run: Callable[[], Awaitable[None]], is_away: _IsAway) -> BaseException | None:
+    async def _try(self, run: Callable[[], Awaitable[None]], is_away: IsAway) -> BaseException | None:
         """One counted try, begun again while a server is away; None when the message was handled."""
         try:
-            await self._once_reachable(run, is_away)
+            await self._outage.outlast(run, is_away)
         except BaseException as error:  # whatever a controller raises must not take the router with it
             if is_cancelled_for_stop():  # cut short, it has not failed: it is delivered again
                 raise asyncio.CancelledError from error
@@ -187,50 +182,8 @@ class MessageHandler:
 
     async def _give_up(self, message: IncomingMessage, exception: BaseException, attempts: int) -> None:
         record = partial(self._record_failure, message, exception, attempts, new_job_id())
-        await _undisturbed(partial(self._once_reachable, record, lambda _: True))
+        await _undisturbed(partial(self._outage.outlast, record, lambda _: True))
         self._emit(MessageFailed(message.topic, attempts, exception))
-
-    async def _once_reachable(self, action: Callable[[], Awaitable[None]], is_away: _IsAway) -> None:
-        """Run the action, for ever again while what it raises `is_away`."""
-        delays = Backoff(0.1, 5)
-        delay = await self._attempt(action, is_away, delays)
-        if delay is not None:
-            self._waiting += 1
-            try:
-                while delay is not None:
-                    await self._clock.sleep(delay)
-                    delay = await self._attempt(action, is_away, delays)
-            finally:
-                self._waiting -= 1
-        self._store_was_reached()
-
-    async def _attempt(self, action: Callable[[], Awaitable[None]], is_away: _IsAway, delays: Backoff) -> float | None:
-        """Run the action: None when it is done, the seconds to the next attempt where what it raised `is_away`.
-
-        The error is not handed on: a thousand messages that kept theirs, tracebacks and all, until the next attempt
-        would make it too old for the search for cycles to find soon, and memory would grow while a store is away.
-        """
-        try:
-            await action()
-        except Exception as error:
-            if not is_away(error):
-                raise
-            delay = delays.next()
-            self._store_is_away(error, delay)
-            return delay
-        return None
-
-    def _store_is_away(self, error: Exception, retry_in: float) -> None:
-        """Told once per outage, not once per message that waits."""
-        if not self._is_lost:
-            self._is_lost = True
-            self._emit(StoreLost(_STORE, error, retry_in))
-
-    def _store_was_reached(self) -> None:
-        """By one message; it is back when no other waits for it, which may be for another store."""
-        if self._is_lost and not self._waiting:
-            self._is_lost = False
-            self._emit(StoreBack(_STORE))
 
     def _emit(self, event: Event) -> None:
         self._events.emit(event)
@@ -254,6 +207,3 @@ async def _undisturbed(action: Callable[[], Awaitable[None]]) -> None:
             if is_cancelled_for_stop():
                 raise
             forget_cancellation()
-
-
-_STORE = "store that messages need"

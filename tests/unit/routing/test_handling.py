@@ -246,7 +246,8 @@ async def test_a_message_that_waits_keeps_no_error_meanwhile(handling: Handling)
 
     handler = handling("pumps/+", controller, clock=Clock(), events=Events())
     await handler.handle(MESSAGE)
-    assert left == [0, 0, 0]
+    assert len(left) >= 3
+    assert not any(left)
 
 
 async def test_a_broker_that_is_away_is_waited_for_with_a_message_that_it_does_not_deliver_again(
