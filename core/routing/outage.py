@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from itertools import islice
 from typing import TypeAlias
 
 from core.clock import Backoff, Clock
@@ -32,7 +32,7 @@ class Outage:
         self._clock = clock
         self._is_on = False
         self._waiting = 0  # messages
-        self._pauses: dict[asyncio.Future[None], None] = {}  # the oldest first
+        self._pauses = OrderedDict[asyncio.Future[None], None]()  # the oldest first; a dict finds those but slowly
         self._pace = asyncio.Lock()
 
     async def outlast(self, action: Callable[[], Awaitable[None]], is_away: IsAway) -> None:
@@ -85,9 +85,9 @@ class Outage:
             await self._clock.sleep(_APART)
 
     def _call_others(self) -> None:
-        for pause in [*islice(self._pauses, _CALLED)]:
+        for _ in range(min(_CALLED, len(self._pauses))):
+            pause, _ = self._pauses.popitem(last=False)
             pause.cancel()
-            del self._pauses[pause]
 
     def _tell(self, error: Exception, retry_in: float) -> None:
         """Once per outage, not once per message that waits."""
