@@ -22,7 +22,7 @@ async def play(scene: Scene, size: Size) -> None:
     await router.says("connected to the MQTT broker")
     async with scene.publisher() as publisher:
         async for orders in scene.rounds(size):
-            half = len(orders) // 2
+            half = (len(orders) + 1) // 2  # one at least, for somebody to work on
             await publisher.publish(orders[:half])
             victim = await scene.fleet.working()
             await scene.moment(0.2)

@@ -94,7 +94,7 @@ async def test_a_redis_that_is_away_is_told_as_such(unused_tcp_port: int) -> Non
     client = Redis(port=unused_tcp_port)
     redis_manager.bind(client, "")
     try:
-        with pytest.raises(UnavailableError, match="rate limit 'key': Redis"):
+        with pytest.raises(UnavailableError, match="cannot count for rate limits: Redis"):
             await RedisWindow(1, 60).take("key")
     finally:
         redis_manager.unbind(client, "")
@@ -109,7 +109,7 @@ async def test_a_redis_that_gives_no_answer_is_told_as_such(
     redis_manager.bind(client, "")
     restartable_redis.freeze()
     try:
-        with pytest.raises(UnavailableError, match=r"rate limit 'key': Redis .* gave no answer within"):
+        with pytest.raises(UnavailableError, match=r"cannot count for rate limits: Redis .* gave no answer within"):
             await asyncio.wait_for(RedisWindow(1, 60).take("key"), 10)
     finally:
         redis_manager.unbind(client, "")
