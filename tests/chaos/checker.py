@@ -79,6 +79,8 @@ class Try:
     """When it said how."""
     end: What | None = None
     """done, raised or cancelled."""
+    gave_up: bool = False
+    """The job with it."""
 
     @property
     def is_done(self) -> bool:
@@ -160,8 +162,8 @@ class _Deaths:
 
     def was_pushed_again(self, one: Try, following: Try) -> bool:
         """Whether the push of a job was told again, as its answer was lost (in an outage, too), when the job was done
-        already: with its tries counted anew. Of what was completed, a store knows nothing more."""
-        is_anew = one.is_done and following.attempt <= one.attempt
+        or given up already: with its tries counted anew. Of what has left its queue, a store knows nothing more."""
+        is_anew = (one.is_done or one.gave_up) and following.attempt <= one.attempt
         span = one.begun - GRACE, following.begun
         return is_anew and (_meets(self._answers_lost, *span) or _meets(self._outages, *span))
 
@@ -281,6 +283,8 @@ def _continue(story: Story, entry: Entry) -> None:
         story.jobs[entry.job].append(Try(entry.process, entry.attempt, entry.at, entry.where))
     elif entry.what == "failed":
         story.failed.append(entry.at)
+        for one in story.jobs[entry.job][-1:]:
+            one.gave_up = True
     elif entry.what in ("done", "raised", "cancelled"):
         _end(story, entry)
 

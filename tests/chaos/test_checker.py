@@ -268,6 +268,18 @@ def test_a_push_told_again_after_an_outage_has_its_tries_counted_anew() -> None:
     assert rules(tale.verdict(outages=[(50.0, 60.0)])) == ["unexplained", "miscounted", "unexplained"]
 
 
+def test_a_job_that_was_given_up_is_pushed_again_with_its_tries_counted_anew_and_one_that_was_not_is_not() -> None:
+    def tale(*, is_given_up: bool) -> Tale:
+        tale = Tale().accepted("a", fails=True).tell("handled", "a").ran("a", attempt=3, ends="raised")
+        if is_given_up:
+            tale.tell("failed", "a")
+        return tale.tell("handled", "a").ran("a", process=2, ends="raised").tell("failed", "a", process=2)
+
+    assert rules(tale(is_given_up=True).verdict(rows={"a"}, outages=[(0.0, 3.5)])) == []
+    assert rules(tale(is_given_up=False).verdict(rows={"a"}, outages=[(0.0, 3.5)])) == ["miscounted"]
+    assert "miscounted" in rules(tale(is_given_up=True).verdict(rows={"a"}, outages=[(50.0, 60.0)]))
+
+
 @pytest.mark.parametrize(("where", "told"), [("loop", ["unexplained", "miscounted"]), ("thread", ["miscounted"])])
 def test_a_number_is_given_again_by_what_hands_back_only(where: Where, told: list[str]) -> None:
     tale = Tale().accepted("a").tell("started", "a", where=where).tell("stopping", process=1)
