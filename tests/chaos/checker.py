@@ -283,7 +283,7 @@ def _continue(story: Story, entry: Entry) -> None:
         story.jobs[entry.job].append(Try(entry.process, entry.attempt, entry.at, entry.where))
     elif entry.what == "failed":
         story.failed.append(entry.at)
-        for one in story.jobs[entry.job][-1:]:
+        for one in story.jobs.get(entry.job, [])[-1:]:
             one.gave_up = True
     elif entry.what in ("done", "raised", "cancelled"):
         _end(story, entry)

@@ -63,13 +63,16 @@ class Servers:
         return action
 
 
+Wait = Callable[..., list[asyncio.Task[None]]]
+
+
 @pytest.fixture
 def clock() -> PassingClock:
     return PassingClock()
 
 
 @pytest.fixture
-async def wait(clock: PassingClock, records: Records) -> AsyncIterator[Callable[..., list[asyncio.Task[None]]]]:
+async def wait(clock: PassingClock, records: Records) -> AsyncIterator[Wait]:
     """Starts those that wait, by what they do."""
     outage = Outage(records.bus, clock)
     tasks: list[asyncio.Task[None]] = []
@@ -86,9 +89,6 @@ async def wait(clock: PassingClock, records: Records) -> AsyncIterator[Callable[
     await end_tasks(*tasks)
     await clock.go_on(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-Wait = Callable[..., list[asyncio.Task[None]]]
 
 
 LONGEST = 1.25
@@ -172,7 +172,8 @@ async def test_who_fails_at_something_else_while_it_is_away_sets_off_no_others(c
     servers, tries = Servers("store"), count(1)
 
     async def action() -> None:
-        if next(tries) > MANY and next(tries) % 3 == 0:
+        number = next(tries)
+        if number > MANY and number % 3 == 0:
             raise ValueError
         await servers.asks("store")()
 
