@@ -44,7 +44,8 @@ class Dispatches:
             kept = [*self._unmatched.values(), *self._this_try][-2 * self._longest_try :]
             self._unmatched = {job.job_id: job for job in kept}
             self._stored = {job.job_id: self._stored[job.job_id] for job in kept if job.job_id in self._stored}
-            self._by_identity = _by_identity(kept)
+            # First what is known to be stored: an earlier one alike may be what the controller has tried in vain.
+            self._by_identity = _by_identity(sorted(kept, key=lambda job: job.job_id not in self._stored))
             self._this_try = []
 
     def known(self, new: NewJob) -> NewJob:
@@ -73,7 +74,7 @@ class Dispatches:
 
 
 def _by_identity(jobs: Sequence[NewJob]) -> dict[_Identity, list[NewJob]]:
-    """The earliest of several alike last, where it is taken from."""
+    """The first of several alike last, where it is taken from."""
     found: dict[_Identity, list[NewJob]] = defaultdict(list)
     for job in reversed(jobs):
         found[_identity(job)].append(job)

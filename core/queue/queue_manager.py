@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from core.clock import CENTURY, Clock, SystemClock, in_seconds
@@ -17,8 +18,8 @@ from core.errors import DispatchError, NotRunningError, PayloadTooLargeError, Se
 from core.job import Job, job_name
 from core.observability.events import Events, JobDeduplicated, JobsDispatched
 from core.queue.bulk import BulkDispatch
-from core.queue.dispatches import current_dispatches
-from core.queue.driver import Driver, TransactionalDriver
+from core.queue.dispatches import Dispatches, current_dispatches
+from core.queue.driver import Driver
 from core.queue.envelope import write_envelope
 from core.queue.group_commit import GroupCommit
 from core.queue.job_id import new_job_id
@@ -87,11 +88,21 @@ class QueueManager:
         QueueUnavailableError if the store is down; with `session`, what that raises.
         """
         new = self._prepare(job, queue, _seconds(delay), unique_for, unique_by)
+        dispatches = current_dispatches()
+        if dispatches is not None:
+            new = dispatches.known(new)
+            standing = dispatches.standing(new.job_id)
+            if standing is not None:
+                job.job_id = standing
+                return standing
+        stored = partial(self._stored, new, dispatches)
         if session is None:
-            return await self._store(job, new)
-        job.job_id = await self._push_within(session, new)
+            job.job_id = await self._commit(new).add(new)
+            stored(job.job_id)
+        else:
+            job.job_id = await self._push_within(session, new, stored)
         if job.job_id != new.job_id:
-            self._tell_duplicate(job, new.queue)
+            self._events.emit(JobDeduplicated(job.job_id, job_name(type(job)), new.queue))
         return job.job_id
 
     async def later(self, delay: float | timedelta, job: Job, **options: Unpack[LaterOptions]) -> str:
@@ -191,41 +202,26 @@ class QueueManager:
             return NewJob(job_id, name, payload, delay, ordering_key)
         return NewJob(job_id, name, payload, delay, ordering_key, *_uniqueness(job, unique_for, unique_by, origin))
 
-    async def _store(self, job: Job, new: NewJob) -> str:
-        dispatches = current_dispatches()
+    def _stored(self, new: NewJob, dispatches: Dispatches | None, standing: str) -> None:
+        """It is, or the job with the id `standing` stands for it."""
         if dispatches is not None:
-            new = dispatches.known(new)
-            standing = dispatches.standing(new.job_id)
-            if standing is not None:
-                job.job_id = standing
-                return standing
-        job.job_id = await self._commit(new).add(new)
-        if dispatches is not None:
-            dispatches.stored(new.job_id, job.job_id)
-        if job.job_id == new.job_id:
+            dispatches.stored(new.job_id, standing)
+        if standing == new.job_id:
             self._events.emit(JobsDispatched(new.queue, 1))
-        else:
-            self._tell_duplicate(job, new.queue)
-        return job.job_id
 
-    def _tell_duplicate(self, job: Job, queue: str) -> None:
-        self._events.emit(JobDeduplicated(str(job.job_id), job_name(type(job)), queue))
-
-    async def _push_within(self, session: AsyncSession, new: NewJob) -> str:
-        """Store a job in a session's transaction; returns its id, or that of the job that stands for it."""
+    async def _push_within(self, session: AsyncSession, new: NewJob, stored: Callable[[str], None]) -> str:
+        """Store a job in a session's transaction; returns its id, or that of the job that stands for it. Calls `stored`
+        with that once it is committed."""
         from core.database.after_commit import after_commit
 
         driver = transactional(self.driver())
         require_session_of(self._database, session)
-        standing = await driver.push_within(await session.connection(), [new]) or {}
-        if new.job_id in standing:
-            return standing[new.job_id]
-        after_commit(session.sync_session, lambda: self._committed(driver, new))
-        return new.job_id
-
-    def _committed(self, driver: TransactionalDriver, new: NewJob) -> None:
-        driver.announce([new])
-        self._events.emit(JobsDispatched(new.queue, 1))
+        standing = await driver.push_within(await session.connection(), [new])
+        job_id = standing.get(new.job_id, new.job_id)
+        if job_id == new.job_id:
+            after_commit(session.sync_session, lambda: driver.announce([new]))
+        after_commit(session.sync_session, lambda: stored(job_id))
+        return job_id
 
 
 def _known(new: NewJob) -> NewJob:

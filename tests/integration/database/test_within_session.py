@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,22 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from core.clock import SystemClock
 from core.database.bound import bind, unbind
 from core.database.engine import Database
 from core.errors import DispatchError
 from core.job import Job
 from core.model import Model
+from core.mqtt.message import IncomingMessage
 from core.observability.events import Event, Events, JobsDispatched
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryDriver
 from core.queue.queue_manager import DispatchOptions, QueueManager, dispatch, queue
 from core.queue.state import NewJob
+from core.router import Router
+from core.routing.handling import MessageHandler
+from core.routing.table import RouteTable
 
 
 class Order(Model):
@@ -42,19 +49,16 @@ class SendInvoice(Job):
 
 
 class Listening(DatabaseDriver):
-    """Remembers what it announced, and what a push that kept jobs out said."""
+    """Remembers what it announced, and what was pushed within a transaction."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, Events())
         self.announced: list[str] = []
         self.within: list[NewJob] = []
-        self.standing: dict[str, str] = {}
 
     async def push_within(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> Any:
         self.within += jobs
-        standing = {job.job_id: self.standing[job.unique_key] for job in jobs if job.unique_key in self.standing}
-        await super().push_within(connection, [job for job in jobs if job.job_id not in standing])
-        return standing
+        return await super().push_within(connection, jobs)
 
     def announce(self, jobs: Sequence[NewJob]) -> None:
         self.announced += [job.job_id for job in jobs]
@@ -202,10 +206,9 @@ async def test_keys_delay_and_queue_go_along(driver: Listening) -> None:
 
 async def test_the_job_that_stands_for_one_is_told_and_nothing_is_stored(driver: Listening, told: list[Event]) -> None:
     async with await Order.get_session() as session:
-        await dispatch(SendInvoice(), session=session, unique_for=60)
-        driver.standing = {str(driver.within[0].unique_key): "an older one"}
+        older = await dispatch(SendInvoice(), session=session, unique_for=60)
         job = SendInvoice()
-        assert await dispatch(job, session=session, unique_for=60) == "an older one" == job.job_id
+        assert await dispatch(job, session=session, unique_for=60) == older == job.job_id
         await session.commit()
     assert await queue.size() == 1
     assert [type(event).__name__ for event in told] == ["JobDeduplicated", "JobsDispatched"]
@@ -299,3 +302,95 @@ async def test_nothing_is_done_to_the_session_of_a_job_that_cannot_be_stored(dri
             await dispatch(job, session=session)
         await session.commit()
     assert await stored() == (1, 0)
+
+
+class Raised(Exception):
+    """By a controller, once its work is done."""
+
+
+async def handle(controller: Callable[[], Awaitable[None]]) -> None:
+    router = Router()
+    router.on("orders", controller)
+
+    async def record(*failure: object) -> None:
+        raise AssertionError(failure)
+
+    handler = MessageHandler(RouteTable([router]), events=Events(), record_failure=record, clock=AtOnce())
+    await handler.handle(IncomingMessage("orders", b"", qos=1))
+
+
+class AtOnce(SystemClock):
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_a_controller_that_raises_after_its_commit_dispatches_once(driver: Listening, is_done: bool) -> None:
+    """Even if the job is done by the time that the controller is called again."""
+    ids = list[str]()
+
+    async def controller() -> None:
+        async with await Order.get_session() as session:
+            ids.append(await dispatch(SendInvoice(order="1"), session=session))
+            await session.commit()
+        if len(ids) == 1:
+            if is_done:
+                (fetched,) = await driver.fetch(["default"], 10, 60.0)
+                await driver.complete([fetched.lease])
+            raise Raised
+
+    await handle(controller)
+    assert ids == [ids[0]] * 2
+    assert await queue.size() == (0 if is_done else 1)
+    assert len(driver.within) == 1
+
+
+async def test_a_controller_whose_transaction_was_rolled_back_dispatches_again(driver: Listening) -> None:
+    ids = list[str]()
+
+    async def controller() -> None:
+        async with await Order.get_session() as session:
+            ids.append(await dispatch(SendInvoice(order="1"), session=session))
+            if len(ids) == 1:
+                raise Raised
+            await session.commit()
+
+    await handle(controller)
+    assert ids == [ids[0]] * 2
+    assert await queue.size() == 1
+
+
+async def test_a_controller_that_has_rolled_back_before_it_committed_dispatches_once(driver: Listening) -> None:
+    """What it is told of stands for the next try, and not what was rolled back."""
+    tries = count()
+
+    async def controller() -> None:
+        is_first = next(tries) == 0
+        async with await Order.get_session() as session:
+            if is_first:
+                await dispatch(SendInvoice(order="1"), session=session)
+                await session.rollback()
+            await dispatch(SendInvoice(order="1"), session=session)
+            await session.commit()
+        if is_first:
+            raise Raised
+
+    await handle(controller)
+    assert await queue.size() == 1
+    assert len(driver.within) == 2
+
+
+async def test_a_controller_that_raises_is_told_of_the_same_job_that_stands_for_its_own(driver: Listening) -> None:
+    ids = list[str]()
+    held = await dispatch(SendInvoice(order="1"), unique_for=60)
+
+    async def controller() -> None:
+        async with await Order.get_session() as session:
+            ids.append(await dispatch(SendInvoice(order="1"), session=session, unique_for=60))
+            await session.commit()
+        if len(ids) == 1:
+            raise Raised
+
+    await handle(controller)
+    assert ids == [held, held]
+    assert len(driver.within) == 1
