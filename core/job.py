@@ -13,10 +13,10 @@ keyword constructor; a class with a constructor of its own carries plain attribu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from copy import deepcopy
 from functools import partial
-from inspect import get_annotations, getattr_static, iscoroutinefunction
+from inspect import get_annotations, getattr_static, iscoroutinefunction, isfunction, signature
 from typing import Any, ClassVar, Literal, TypeAlias, dataclass_transform, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -122,7 +122,7 @@ def _problems(cls: type[Job]) -> Iterator[str]:
     for name in sorted(annotated & OF_THE_CLASS - vars(cls).keys() | annotated & OF_EACH_TRY):
         yield f"{name!r} cannot be a field: it is a word of RouteMQ's. Give the field another name"
     yield from _problems_of_version(cls)
-    yield from _problems_of_ordering_key(cls.ordering_key)
+    yield from _problems_of_ordering_key(cls)
 
 
 def _problems_of_version(cls: type[Job]) -> Iterator[str]:
@@ -136,13 +136,27 @@ def _problems_of_version(cls: type[Job]) -> Iterator[str]:
         yield "upgrade() is never called while version is 1; raise that"
     elif has_upgrade and (not isinstance(upgrade, classmethod | staticmethod) or iscoroutinefunction(cls.upgrade)):
         yield "upgrade() is called before there is a job; make it a @classmethod or @staticmethod, not async"
+    elif has_upgrade and not _can_be_called(cls.upgrade, {}, 1):
+        yield "upgrade() is called with two arguments; give it both, data and version"
 
 
-def _problems_of_ordering_key(key: Any) -> Iterator[str]:
+def _problems_of_ordering_key(cls: type[Job]) -> Iterator[str]:
+    key = cls.ordering_key
     if key is None or (isinstance(key, str) and key.isidentifier()):
         return
     if not callable(key) or iscoroutinefunction(key):
-        yield f"ordering_key={key!r} is not usable; name an attribute, or define it as a method that is not async"
+        shown = "ordering_key() is async, and" if callable(key) else f"ordering_key={key!r}"
+        yield f"{shown} is not usable; name an attribute, or define it as a method that is not async"
+    elif isfunction(getattr_static(cls, "ordering_key")) and not _can_be_called(key, None):
+        yield "ordering_key() is called without arguments; have it read what it needs from self"
+
+
+def _can_be_called(function: Callable[..., Any], *arguments: Any) -> bool:
+    try:
+        signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def declared_fields(cls: type[Job]) -> type[msgspec.Struct] | None:

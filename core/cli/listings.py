@@ -11,6 +11,7 @@ from core.cli.running import json_option, run_in_application
 
 if TYPE_CHECKING:
     from core.application import Application
+    from core.job import Job
     from core.routing.route import Route
 
 
@@ -44,16 +45,18 @@ _ROUTE_COLUMNS = (
     "shared",
     "worker_count",
     "deduplicate_by",
+    "deduplicate_for",
     "ordered_by",
     "controller",
 )
 
 
-def _keys_of(route: Route) -> dict[str, str | None]:
-    """The parts of a message by which the route knows it again, and by which it orders."""
+def _keys_of(route: Route) -> dict[str, str | float | None]:
+    """The parts of a message by which the route knows it again, for how many seconds, and by which it orders."""
     keys = route.keys
     return {
         "deduplicate_by": keys.deduplicate_by.text if keys and keys.deduplicate_by else None,
+        "deduplicate_for": keys.deduplicate_for if keys and keys.deduplicate_by else None,
         "ordered_by": keys.ordered_by.text if keys and keys.ordered_by else None,
     }
 
@@ -75,6 +78,8 @@ def job_list(as_json: bool) -> None:
                 "timeout": getattr(cls, "timeout", app.settings.queue.timeout),
                 "soft_timeout": getattr(cls, "soft_timeout", None),
                 "execution": cls.execution,
+                "version": cls.version,
+                "ordering_key": _ordering_key_of(cls),
             }
             for cls in app.jobs
         ]
@@ -83,4 +88,19 @@ def job_list(as_json: bool) -> None:
     run_in_application(work, needs_tables=False)
 
 
-_JOB_COLUMNS = ("job", "queue", "max_tries", "retry_after", "timeout", "soft_timeout", "execution")
+_JOB_COLUMNS = (
+    "job",
+    "queue",
+    "max_tries",
+    "retry_after",
+    "timeout",
+    "soft_timeout",
+    "execution",
+    "version",
+    "ordering_key",
+)
+
+
+def _ordering_key_of(cls: type[Job]) -> str | None:
+    """The name of an attribute, or a call of the method."""
+    return f"{cls.ordering_key.__name__}()" if callable(cls.ordering_key) else cls.ordering_key

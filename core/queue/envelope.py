@@ -23,7 +23,7 @@ from core.clock import CENTURY
 from core.errors import DispatchError, EnvelopeError, EnvelopeVersionError
 from core.job import OF_THE_CLASS, OPTIONS, Job, job_name
 from core.queue.job_data import decode_data, encode_data
-from core.queue.job_version import upgraded_data
+from core.queue.job_version import upgraded_job
 from core.queue.registry import JobRegistry
 
 VERSION = 2
@@ -106,9 +106,8 @@ def load_job(envelope: Envelope, registry: JobRegistry) -> Job:
     Raises UnknownJobError, JobVersionError, or EnvelopeError if its values do not fit the class.
     """
     cls, data = registry.find(envelope.job), bytes(envelope.data)
-    if envelope.version != cls.version:
-        data = upgraded_data(cls, data, envelope.version)
-    job = decode_data(cls, data)
+    is_of_today = envelope.version == cls.version
+    job = decode_data(cls, data) if is_of_today else upgraded_job(cls, data, envelope.version)
     if envelope.options:
         vars(job).update(_stored_options(job, envelope.options))
     job.job_id = envelope.id

@@ -7,16 +7,17 @@ from typing import Any
 import msgspec
 
 from core.errors import EnvelopeError, JobVersionError
-from core.job import Job, job_name
+from core.job import Job, declared_fields, job_name
+from core.queue.job_data import decode_data
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def upgraded_data(cls: type[Job], data: bytes, version: int) -> bytes:
-    """Data of an older version, as `cls` wants it today.
+def upgraded_job(cls: type[Job], data: bytes, version: int) -> Job:
+    """A job of `cls` as it is today, with what another version of it has stored.
 
-    Raises JobVersionError for that of a newer one, and EnvelopeError where `upgrade` fails.
+    Raises JobVersionError for that of a newer one, and EnvelopeError where `upgrade` fails or does not make it fit.
     """
     if version > cls.version:
         raise JobVersionError(
@@ -26,15 +27,28 @@ def upgraded_data(cls: type[Job], data: bytes, version: int) -> bytes:
             cls.__new__(cls),
         )
     try:
-        return _encode(_checked(cls.upgrade(_decode(data), version)))
+        upgraded = _encode(_upgraded(cls, _decode(data), version))
     except Exception as error:
         raise EnvelopeError(
             f"upgrade() of {job_name(cls)} cannot make what version {version} stored fit version {cls.version}: "
             f"{error!r}"
         ) from error
+    try:
+        return decode_data(cls, upgraded)
+    except EnvelopeError as error:
+        raise EnvelopeError(
+            f"What upgrade() of {job_name(cls)} made of what version {version} stored does not fit version "
+            f"{cls.version}: {error.__cause__}"
+        ) from error
 
 
-def _checked(data: object) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise TypeError(f"it returned a {type(data).__qualname__}, not the data")
-    return data
+def _upgraded(cls: type[Job], data: dict[str, Any], version: int) -> dict[str, Any]:
+    stored = frozenset(data)
+    upgraded: object = cls.upgrade(data, version)
+    if not isinstance(upgraded, dict):
+        raise TypeError(f"it returned a {type(upgraded).__qualname__}, not the data")
+    fields = declared_fields(cls)
+    # What is left over from the older one is left out, as ever. But a name that it adds, it means.
+    if fields and (unknown := upgraded.keys() - stored.union(fields.__struct_fields__)):
+        raise TypeError(f"it returned {', '.join(sorted(map(repr, unknown)))}, which the class does not declare")
+    return upgraded

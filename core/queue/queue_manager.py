@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from core.clock import CENTURY, Clock, SystemClock, in_seconds
 from core.errors import DispatchError, NotRunningError, PayloadTooLargeError, SettingError
@@ -186,6 +186,8 @@ class QueueManager:
         unique_for: float | timedelta | None = None,
         unique_by: str | None = None,
     ) -> NewJob:
+        if not isinstance(job, Job):
+            raise _no_job(job)
         name = _checked_queue(queue or getattr(job, "queue", None) or self.options.default_queue)
         job_id, origin = new_job_id(), current_origin()
         if type(job).ordering_key is not None:
@@ -222,6 +224,14 @@ class QueueManager:
             after_commit(session.sync_session, lambda: driver.announce([new]))
         after_commit(session.sync_session, lambda: stored(job_id))
         return job_id
+
+
+def _no_job(given: Any) -> DispatchError:
+    if isinstance(given, type):
+        what = f"the class {given.__qualname__}; give it one job of it: {given.__qualname__}(…)"
+    else:
+        what = f"a {type(given).__qualname__}; give it an instance of a subclass of Job"
+    return DispatchError(f"What is dispatched is {what}. Nothing was stored.")
 
 
 def _known(new: NewJob) -> NewJob:

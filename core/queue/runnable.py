@@ -7,10 +7,19 @@ from difflib import get_close_matches
 from inspect import Parameter, get_annotations, getattr_static, signature
 from typing import Any
 
-from core.job import HOOKS, OPTIONS, RESERVED, Job, field_types
+from core.job import HOOKS, OF_THE_CLASS, OPTIONS, RESERVED, Job, field_types
 
 _CLOSE = 0.8
 """How much alike two names are: `max_retries` and `max_tries` by 0.9, of 1."""
+
+_OPTIONS = sorted({*OPTIONS, *OF_THE_CLASS, "queue", "execution"})
+_SAID_ELSEWHERE = {
+    "ordered_by": "a class says ordering_key, and ordered_by is for routes",
+    "deduplicate_by": "it is for routes; the dispatch of a job says unique_for",
+    "unique_for": "it is for the dispatch of a job",
+    "unique_by": "it is for the dispatch of a job",
+    "delay": "it is for the dispatch of a job",
+}
 
 
 def problems_of(cls: type[Job]) -> Iterator[str]:
@@ -36,7 +45,9 @@ def near_options(cls: type[Job]) -> Iterator[str]:
             or hasattr(value, "__get__")
         ):
             continue
-        for option in get_close_matches(name, sorted({*OPTIONS, "queue", "execution"}), n=1, cutoff=_CLOSE):
+        if name in _SAID_ELSEWHERE:
+            yield f"{name} is no option and changes nothing; {_SAID_ELSEWHERE[name]}"
+        for option in get_close_matches(name, _OPTIONS, n=1, cutoff=_CLOSE):
             yield f"{name} is no option and changes nothing; is it {option}?"
 
 

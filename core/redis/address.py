@@ -10,6 +10,7 @@ these want any. What else stands behind the question mark are options of redis-p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,6 +22,8 @@ Host: TypeAlias = tuple[str, int]
 
 _PORT, _SENTINEL_PORT = 6379, 26379
 _OF_SENTINELS = "sentinel_"
+_IN_DATABASE = re.compile("/?|/[0-9]+", re.ASCII)
+"""Paths."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,17 @@ class _UrlError(ValueError):
 
 
 def _read(url: SplitResult, text: str) -> RedisAddress:
+    if not text[len(url.scheme) :].startswith("://"):  # where only the // is missing, redis-py takes localhost
+        raise ValueError
     match url.scheme.partition("+"):
         case ("redis" | "rediss", "+", "sentinel"):
             return _sentinel_address(url)
         case ("redis" | "rediss", "+", "cluster"):
             return _cluster_address(url)
+        case ("redis" | "rediss", "", ""):
+            _port(url, _PORT)
+            if not _IN_DATABASE.fullmatch(url.path):  # of which redis-py makes 0, or 01 of 0/1
+                raise _UrlError("what follows the host is no number of a database")
     return ServerAddress(dict(parse_url(text)))
 
 
@@ -110,7 +119,7 @@ def _options(url: SplitResult, database: str) -> dict[str, Any]:
     login, has_login, _ = url.netloc.rpartition("@")
     options: dict[str, Any] = dict(parse_url(f"redis://{login}{has_login}host/{database}?{url.query}"))
     del options["host"]
-    if database and "db" not in options:
+    if database and not database.isdecimal():
         raise _UrlError("what follows the master's name is no number of a database")
     return {**options, "ssl": True} if url.scheme.startswith("rediss") else options
 
@@ -119,7 +128,17 @@ def _hosts(url: SplitResult, port: int) -> tuple[Host, ...]:
     hosts = [urlsplit(f"//{host}") for host in url.netloc.rpartition("@")[2].split(",")]
     if not all(each.hostname for each in hosts):
         raise _UrlError("it names no host, or leaves one out between two commas")
-    return tuple((str(each.hostname), each.port or port) for each in hosts)
+    return tuple((str(each.hostname), _port(each, port)) for each in hosts)
+
+
+def _port(host: SplitResult, default: int) -> int:
+    try:
+        return host.port or default
+    except ValueError:
+        raise _UrlError(
+            "its port is no number up to 65535; if what stands there is of the password, write / as %2F, # as %23 and "
+            "? as %3F"
+        ) from None
 
 
 def _named(database: int | None) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -24,7 +25,7 @@ from core.routing.pattern import Pattern
 from core.routing.payload import NOT_DECODABLE
 
 _Read: TypeAlias = Callable[[Context], Any]
-"""The value of a part, or None where the message lacks it."""
+"""The value of a part. Where the message lacks it, None or LookupError, which says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,10 @@ class MessagePart:
 
     def of(self, context: Context) -> Any:
         """Its value. Raises MessagePartError where the message lacks it."""
-        value = self._read(context)
+        try:
+            value = self._read(context)
+        except LookupError as error:
+            raise self.error(context, str(error)) from error
         if value is None:
             raise self.error(context, "is not there")
         return value
@@ -58,6 +62,7 @@ _FORMS = (
     "name a parameter of the pattern, a field of the JSON payload (payload.id, with further dots for one within it), a "
     "user property (property.id), or the content"
 )
+_PREFIXES = ("payload", "property")
 
 
 def _reader(text: str, pattern: Pattern) -> _Read:
@@ -67,10 +72,21 @@ def _reader(text: str, pattern: Pattern) -> _Read:
         return _content
     if text.startswith("property.") and text != "property.":
         return partial(_property, text.removeprefix("property."))
+    if text == "payload":
+        raise RouteError("the whole payload is the content, and a field of that name is payload.payload; write which")
     path = text.removeprefix("payload.").split(".")
     if not all(path):
         raise RouteError(f"it names no part of a message; {_FORMS}")
+    if not text.startswith("payload."):
+        _require_no_misspelling(path)
     return partial(_field, path)
+
+
+def _require_no_misspelling(path: Sequence[str]) -> None:
+    """A field within a field may be called anything, and will hardly be called almost like what parts begin with."""
+    first, *rest = path
+    for near in get_close_matches(first, _PREFIXES, n=1, cutoff=0.8) if rest else ():
+        raise RouteError(f"is it {'.'.join([near, *rest])}? If not, a field of that name is payload.{'.'.join(path)}")
 
 
 def _parameter(name: str, context: Context) -> Any:
@@ -88,8 +104,12 @@ def _property(name: str, context: Context) -> str | None:
 def _field(path: Sequence[str], context: Context) -> Any:
     try:
         value = msgspec.json.decode(context.payload)
-    except NOT_DECODABLE:
-        return None
+    except NOT_DECODABLE as error:
+        raise LookupError("is not there, as the payload is no JSON") from error
     for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    if value is None:
+        raise LookupError("is null")
     return value

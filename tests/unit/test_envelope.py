@@ -166,7 +166,28 @@ class Careless(Job):
         return None  # type: ignore[return-value]
 
 
-VERSIONED = JobRegistry([SendEmail, Renamed, Careless])
+class Misspelt(Job):
+    version = 2
+    percent: int = 0
+
+    @classmethod
+    def upgrade(cls, data: dict[str, Any], version: int) -> dict[str, Any]:
+        data["precent"] = 100 if data["open"] else 0
+        return data
+
+
+class Built(Job):
+    version = 2
+
+    def __init__(self) -> None:
+        self.a = 0
+
+    @classmethod
+    def upgrade(cls, data: dict[str, Any], version: int) -> dict[str, Any]:
+        return {**data, "b": 2}
+
+
+VERSIONED = JobRegistry([SendEmail, Renamed, Careless, Misspelt, Built])
 
 
 def stored(cls: type[Job], data: dict[str, Any], **more: Any) -> bytes:
@@ -219,8 +240,27 @@ def test_an_upgrade_that_returns_no_data_is_an_envelope_error() -> None:
 
 
 def test_what_is_upgraded_and_still_does_not_fit_is_an_envelope_error() -> None:
-    with pytest.raises(EnvelopeError, match="Renamed as it is now"):
+    with pytest.raises(EnvelopeError) as caught:
         load_job(read_envelope(stored(Renamed, {"name": 7})), VERSIONED)
+    assert str(caught.value) == (
+        f"What upgrade() of {job_name(Renamed)} made of what version 1 stored does not fit version 3: Expected `str`, "
+        "got `int` - at `$.address`"
+    )
+
+
+def test_an_upgrade_that_adds_what_its_class_does_not_declare_is_an_envelope_error() -> None:
+    with pytest.raises(EnvelopeError, match=r"TypeError.*it returned 'precent', which the class does not declare"):
+        load_job(read_envelope(stored(Misspelt, {"open": True})), VERSIONED)
+
+
+def test_what_an_upgrade_leaves_over_is_left_out() -> None:
+    job: Any = load_job(read_envelope(stored(Misspelt, {"open": True, "precent": 5})), VERSIONED)
+    assert vars(job) == {"percent": 0, "job_id": job.job_id}
+
+
+def test_a_class_with_a_constructor_takes_whatever_its_upgrade_returns() -> None:
+    job: Any = load_job(read_envelope(stored(Built, {"a": 1})), VERSIONED)
+    assert (job.a, job.b) == (1, 2)
 
 
 @pytest.mark.parametrize(("cls", "here"), [(SendEmail, 1), (Renamed, 3)])

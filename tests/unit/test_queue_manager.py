@@ -259,6 +259,23 @@ async def test_a_job_that_cannot_be_stored_reaches_no_store(manager: QueueManage
     assert driver.pushes == []
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Blob, r"What is dispatched is the class Blob; give it one job of it: Blob\(…\)\. Nothing was stored"),
+        (str, "is the class str;"),
+        ("a job", "What is dispatched is a str; give it an instance of a subclass of Job"),
+        (None, "is a NoneType;"),
+    ],
+)
+async def test_what_is_no_job_is_refused(manager: QueueManager, driver: CountingDriver, given: Any, said: str) -> None:
+    with pytest.raises(DispatchError, match=said):
+        await dispatch(given)
+    with pytest.raises(DispatchError, match=said):
+        await queue.bulk([given])
+    assert driver.pushes == []
+
+
 # ── group commit and bulk ────────────────────────────────────────────────────────────────────────────────
 
 

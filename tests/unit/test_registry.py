@@ -162,6 +162,8 @@ def test_an_attribute_that_is_called_almost_like_an_option_is_told_of(caplog: py
     class Hurried(Letter):
         max_retries = 5
         time_out = 3
+        orderingkey = "to"
+        versions = 2
         address = "no option"
         retry_afters: int = 1  # a field
 
@@ -172,4 +174,22 @@ def test_an_attribute_that_is_called_almost_like_an_option_is_told_of(caplog: py
     assert caplog.messages == [
         f"{name}.max_retries is no option and changes nothing; is it max_tries?",
         f"{name}.time_out is no option and changes nothing; is it timeout?",
+        f"{name}.orderingkey is no option and changes nothing; is it ordering_key?",
+        f"{name}.versions is no option and changes nothing; is it version?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("ordered_by", "a class says ordering_key, and ordered_by is for routes"),
+        ("deduplicate_by", "it is for routes; the dispatch of a job says unique_for"),
+        ("unique_for", "it is for the dispatch of a job"),
+        ("unique_by", "it is for the dispatch of a job"),
+        ("delay", "it is for the dispatch of a job"),
+    ],
+)
+def test_what_is_said_elsewhere_is_told_of(word: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
+    hurried = type("Hurried", (Letter,), {word: "to"})
+    JobRegistry([hurried]).require_runnable()
+    assert caplog.messages == [f"{job_name(hurried)}.{word} is no option and changes nothing; {why}"]

@@ -41,7 +41,10 @@ async def _require_of(ask: Ask, server: str, durability: Durability) -> None:
     if fault := await durability.fault(ask):
         raise SettingError(_unusable(durability, f"{server} {fault}"))
     if lack:
-        raise QueueUnavailableError(f"{server} has data of which {lack}. {durability.remedy}")
+        raise QueueUnavailableError(
+            f"{server} was given no job, as it cannot do for now what QUEUE_REDIS_DURABILITY={durability} asks for: of "
+            f"the data it has, {lack}. {durability.remedy}"
+        )
 
 
 def _is_passing(error: ResponseError) -> bool:

@@ -17,6 +17,7 @@ def test_routes_are_listed_with_what_is_subscribed_to(run: CommandLine) -> None:
             "worker_count": 1,
             "controller": "ingest",
             "deduplicate_by": "payload.id",
+            "deduplicate_for": 3600.0,
             "ordered_by": "id",
         },
         {
@@ -27,6 +28,7 @@ def test_routes_are_listed_with_what_is_subscribed_to(run: CommandLine) -> None:
             "worker_count": 3,
             "controller": "ingest",
             "deduplicate_by": None,
+            "deduplicate_for": None,
             "ordered_by": None,
         },
     ]
@@ -34,28 +36,32 @@ def test_routes_are_listed_with_what_is_subscribed_to(run: CommandLine) -> None:
 
 def test_routes_are_a_table_for_people(run: CommandLine) -> None:
     lines = run("route-list").out.splitlines()
-    names = ["pattern", "topic_filter", "qos", "shared", "worker_count", "deduplicate_by", "ordered_by", "controller"]
-    assert lines[0].split() == names
-    assert lines[1].split()[-3:] == ["payload.id", "id", "ingest"]
-    assert lines[2].split() == ["logs/{path:rest}", "logs/#", "1", "True", "3", "-", "-", "ingest"]
+    keys = ["deduplicate_by", "deduplicate_for", "ordered_by"]
+    assert lines[0].split() == ["pattern", "topic_filter", "qos", "shared", "worker_count", *keys, "controller"]
+    assert lines[1].split()[-4:] == ["payload.id", "3600", "id", "ingest"]
+    assert lines[2].split() == ["logs/{path:rest}", "logs/#", "1", "True", "3", "-", "-", "-", "ingest"]
 
 
 def test_jobs_are_listed_with_their_own_options_and_the_configured_ones(run: CommandLine) -> None:
     jobs = {row.pop("job"): row for row in run("--job-list", "--json").json()}
     module = f"{run.package}.jobs"
+    unset = {"soft_timeout": None, "execution": "auto", "version": 1, "ordering_key": None}
     own = {"queue": "emails", "max_tries": 5, "retry_after": 30, "timeout": 10}
-    assert jobs[f"{module}.SendEmail"] == {**own, "soft_timeout": None, "execution": "auto"}
+    assert jobs[f"{module}.SendEmail"] == {**own, **unset}
     configured = {"queue": "default", "max_tries": 3, "retry_after": 60.0, "timeout": 60.0}
-    assert jobs[f"{module}.Ping"] == {**configured, "soft_timeout": None, "execution": "auto"}
+    assert jobs[f"{module}.Ping"] == {**configured, **unset}
     assert "core.handle_message.HandleMessage" in jobs
 
 
 def test_jobs_are_a_table_for_people(run: CommandLine) -> None:
     with Path(run.package, "jobs.py").open("a") as file:
-        file.write("class Sum(Job):\n    execution = 'process'\n    soft_timeout = 5\n")
+        file.write("class Sum(Job):\n    execution = 'process'\n    soft_timeout = 5\n    ordering_key = 'part'\n")
+        file.write("class Part(Job):\n    def ordering_key(self):\n        return 'a'\n")
     lines = {line.split()[0]: line.split()[1:] for line in run("--job-list").out.splitlines()}
-    assert lines["job"] == ["queue", "max_tries", "retry_after", "timeout", "soft_timeout", "execution"]
-    assert lines[f"{run.package}.jobs.Sum"] == ["default", "3", "60", "60", "5", "process"]
+    limits = ["max_tries", "retry_after", "timeout", "soft_timeout"]
+    assert lines["job"] == ["queue", *limits, "execution", "version", "ordering_key"]
+    assert lines[f"{run.package}.jobs.Sum"] == ["default", "3", "60", "60", "5", "process", "1", "part"]
+    assert lines[f"{run.package}.jobs.Part"][-1] == "ordering_key()"
 
 
 def test_an_app_without_routes_says_so(run: CommandLine) -> None:

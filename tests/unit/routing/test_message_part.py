@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from core.errors import MessagePartError, RouteError
@@ -54,7 +55,7 @@ def part(text: str, payload: bytes = b"{}") -> Any:
         ("reading.device.id", b'{"reading": {"device": {"id": 3}}}', 3),
         ("payload.reading.id", b'{"reading": {"id": 3}}', 3),
         ("site.id", b'{"site": {"id": 3}}', 3),
-        ("payload", b'{"payload": 1}', 1),
+        ("properties.id", b'{"properties": {"id": 1}}', 1),
         ("payload.payload", b'{"payload": 1}', 1),
         ("payload.content", b'{"content": 1}', 1),
         ("property", b'{"property": 1}', 1),
@@ -80,13 +81,8 @@ def test_a_parameter_called_content_goes_before_the_content() -> None:
     ("text", "payload"),
     [
         ("id", b"{}"),
-        ("id", b'{"id": null}'),
         ("id", b"[]"),
         ("id", b"7"),
-        ("id", b"not JSON"),
-        ("id", b'{"id": "\xff"}'),
-        ("id", b""),
-        ("id", b"[" * 100_000),
         ("reading.id", b'{"reading": 7}'),
         ("reading.id", b'{"reading": null}'),
         ("property.other", b""),
@@ -101,6 +97,42 @@ def test_a_part_that_is_not_there_is_named_with_route_and_topic(text: str, paylo
         f"route {PATTERN.text!r}: {text!r} of the message on topic {TOPIC!r} is not there; correct the sender, or the "
         "part that the route names"
     )
+
+
+@pytest.mark.parametrize(
+    "payload", [b"not JSON", b'{"id": "\xff"}', b"", b"[" * 100_000], ids=lambda value: repr(value)[:30]
+)
+def test_a_payload_that_is_no_json_is_told(payload: bytes) -> None:
+    with pytest.raises(MessagePartError, match=r"'id' of the message .* is not there, as the payload is no JSON;"):
+        part("id", payload)
+
+
+@pytest.mark.parametrize(("text", "payload"), [("id", b'{"id": null}'), ("reading.id", b'{"reading": {"id": null}}')])
+def test_a_part_that_is_null_is_told(text: str, payload: bytes) -> None:
+    with pytest.raises(MessagePartError, match=f"'{text}' of the message .* is null;"):
+        part(text, payload)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("propery.msg-id", "property.msg-id"), ("paylod.id", "payload.id"), ("propertie.a.b", "property.a.b")],
+)
+def test_what_begins_almost_like_a_part_is_refused(text: str, meant: str) -> None:
+    with pytest.raises(RouteError) as caught:
+        MessagePart.parse(text, PATTERN)
+    assert str(caught.value) == f"is it {meant}? If not, a field of that name is payload.{text}"
+    assert part(f"payload.{text}", _within(text.split("."), 7)) == 7
+
+
+def _within(path: list[str], value: object) -> bytes:
+    for name in reversed(path):
+        value = {name: value}
+    return msgspec.json.encode(value)
+
+
+def test_whether_the_whole_payload_or_a_field_is_meant_must_be_said() -> None:
+    with pytest.raises(RouteError, match=r"the content, and a field of that name is payload\.payload"):
+        MessagePart.parse("payload", PATTERN)
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "payload.", "payload.a.", "property.", 7, None, b"id"])
