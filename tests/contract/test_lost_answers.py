@@ -26,6 +26,7 @@ from core.queue.drivers.memory import MemoryFailureStore
 from core.queue.drivers.redis import RedisDriver
 from core.queue.queue_manager import QueueManager
 from core.queue.state import Retry
+from core.queue.worker.outage import Outage
 from core.queue.worker.until_reached import until_reached
 from core.router import Router
 from core.routing.handling import MessageHandler
@@ -127,7 +128,7 @@ class Cut:
         """Call a verb, of which an answer is cut off, until there is no error."""
         judge = NthAnswers(self._number)
         self._proxy.judge_by(judge)
-        result = await until_reached(partial(verb, *arguments), Events())
+        result = await until_reached(partial(verb, *arguments), Outage(Events()))
         self._proxy.judge_by(None)
         self.happened = judge.cuts > 0
         return result
@@ -198,7 +199,7 @@ async def test_a_fetch_whose_answer_is_lost_twice_counts_one_try(line: Line, far
         await line.near.push(jobs)
         judge = NthAnswers(1, 1 + gap)
         line.proxy.judge_by(judge)
-        fetched = await until_reached(partial(far.fetch, [f"q{gap}"], 3, LONG), Events())
+        fetched = await until_reached(partial(far.fetch, [f"q{gap}"], 3, LONG), Outage(Events()))
         line.proxy.judge_by(None)
         assert [(job.job_id, job.attempts) for job in fetched] == [(job_id, 1) for job_id in ids(jobs[:3])]
         if judge.cuts < 2:

@@ -31,6 +31,7 @@ from core.queue.driver import Driver
 from core.queue.envelope import job_of
 from core.queue.state import Failure, FetchedJob, Lease
 from core.queue.traceback_text import traceback_text
+from core.queue.worker.outage import Outage
 from core.queue.worker.outcome import Completed, Failed, Outcome, Released, Retry
 from core.queue.worker.until_reached import until_reached
 
@@ -59,10 +60,17 @@ class Completer:
     """
 
     def __init__(
-        self, driver: Driver, events: Events, *, call_hook: CallHook, on_recorded: Callable[[Ended[Outcome]], None]
+        self,
+        driver: Driver,
+        events: Events,
+        outage: Outage,
+        *,
+        call_hook: CallHook,
+        on_recorded: Callable[[Ended[Outcome]], None],
     ) -> None:
         self._driver = driver
         self._events = events
+        self._outage = outage
         self._call_hook = call_hook
         self._on_recorded = on_recorded
         self._waiting: list[Ended[Outcome]] = []
@@ -99,7 +107,7 @@ class Completer:
             return
         call = _Counted(lambda: verb(batch))
         try:
-            stale = await until_reached(call, self._events)
+            stale = await until_reached(call, self._outage)
         except Exception:
             await self._tell_singly(batch, verb)
         else:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from core.clock import jittered
-from core.observability.events import Event, Events
 from core.queue.driver import Driver
 from core.queue.state import Lease
+from core.queue.worker.outage import Outage, OutageElsewhere
 from core.queue.worker.service_thread import run_on_own_loop
 from core.queue.worker.until_reached import LONGEST, until_answered
 
@@ -34,7 +34,7 @@ class Heartbeat:
         self,
         driver: Driver,
         seconds: float,
-        events: Events,
+        outage: Outage,
         *,
         on_lost: Callable[[Lease], None],
         open_driver: Callable[[], Driver] | None = None,
@@ -44,7 +44,7 @@ class Heartbeat:
         self._driver = driver
         self._open_driver = open_driver
         self._seconds = seconds
-        self._events = events
+        self._outage = outage
         self._on_lost = on_lost
         self._held: dict[str, Lease] = {}
         self.last_success = time.monotonic()
@@ -62,7 +62,7 @@ class Heartbeat:
 
     async def run(self) -> None:
         if self._open_driver is None:
-            await self._beat_for_ever(self._driver, self._events, self._lose)
+            await self._beat_for_ever(self._driver, self._outage, self._lose)
             return
         home, open_driver = asyncio.get_running_loop(), self._open_driver
         await run_on_own_loop(lambda: self._beat_apart(open_driver, home), "heartbeat")
@@ -71,17 +71,17 @@ class Heartbeat:
         """In the thread. What it finds out is told on the worker's loop."""
         driver = open_driver()
         try:
-            events = _EventsAt(home, self._events)
-            await self._beat_for_ever(driver, events, lambda lost: home.call_soon_threadsafe(self._lose, lost))
+            outage = OutageElsewhere(self._outage, home)
+            await self._beat_for_ever(driver, outage, lambda lost: home.call_soon_threadsafe(self._lose, lost))
         finally:
             await driver.close()
 
-    async def _beat_for_ever(self, driver: Driver, events: Events, tell: Lost) -> None:
+    async def _beat_for_ever(self, driver: Driver, outage: Outage, tell: Lost) -> None:
         while True:
             await asyncio.sleep(jittered(self._seconds / BEATS_PER_LEASE, 0.1))
-            tell(await self._beat(driver, events))
+            tell(await self._beat(driver, outage))
 
-    async def _beat(self, driver: Driver, events: Events) -> list[Lease]:
+    async def _beat(self, driver: Driver, outage: Outage) -> list[Lease]:
         """Renew what is held; returns the leases that are lost."""
         asked: dict[str, Lease] = {}
 
@@ -93,7 +93,7 @@ class Heartbeat:
             await driver.ping()
             return frozenset()
 
-        lost = await until_answered(renew, events, min(LONGEST, self._seconds * RENEW_WITHIN))
+        lost = await until_answered(renew, outage, min(LONGEST, self._seconds * RENEW_WITHIN))
         self.last_success = time.monotonic()
         return [asked[job_id] for job_id in lost]
 
@@ -102,15 +102,3 @@ class Heartbeat:
             if self._held.get(lease.job_id) == lease:
                 del self._held[lease.job_id]
                 self._on_lost(lease)
-
-
-class _EventsAt(Events):
-    """Emits on another loop: subscribers know nothing of threads."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, events: Events) -> None:
-        super().__init__()
-        self._loop = loop
-        self._events = events
-
-    def emit(self, event: Event) -> None:
-        self._loop.call_soon_threadsafe(self._events.emit, event)

@@ -9,10 +9,10 @@ from contextlib import suppress
 
 from core.clock import jittered, since_boot
 from core.errors import QueueUnavailableError
-from core.observability.events import Events
 from core.queue.driver import Driver, WakeUp
 from core.queue.state import FetchedJob
 from core.queue.worker.options import WorkerOptions
+from core.queue.worker.outage import Outage
 from core.queue.worker.until_reached import until_answered
 
 FETCH_MOST = 1000
@@ -39,13 +39,13 @@ class Producer:
         self,
         driver: Driver,
         options: WorkerOptions,
-        events: Events,
+        outage: Outage,
         *,
         start: Callable[[FetchedJob, float], None],
     ) -> None:
         self._driver = driver
         self._options = options
-        self._events = events
+        self._outage = outage
         self._start = start
         self._running = 0
         self._unrecorded = 0
@@ -108,12 +108,12 @@ class Producer:
     async def _stage_if_due(self) -> None:
         if time.monotonic() < self._stage_at:
             return
-        next_due = await until_answered(lambda: self._driver.stage(self._options.queues.names), self._events)
+        next_due = await until_answered(lambda: self._driver.stage(self._options.queues.names), self._outage)
         longest = jittered(self._options.sleep)  # so that a herd of workers does not poll in step
         self._stage_at = time.monotonic() + (longest if next_due is None else min(next_due, longest))
 
     async def _fetch(self, wanted: int) -> int:
-        return await until_answered(lambda: self._fetch_once(wanted), self._events)
+        return await until_answered(lambda: self._fetch_once(wanted), self._outage)
 
     async def _free_slots(self) -> int:
         """How many jobs to fetch: waits for a free slot, and is 0 once --max-jobs are started."""
@@ -154,7 +154,7 @@ class Producer:
         """With --stop-when-empty: whether no job of the queues is available or executing."""
         if not self._options.stop_when_empty or self._running or self._unrecorded:
             return False
-        return await until_answered(self._are_queues_empty, self._events)
+        return await until_answered(self._are_queues_empty, self._outage)
 
     async def _are_queues_empty(self) -> bool:
         names = self._options.queues.names

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from core.clock import Backoff
 from core.errors import QueueUnavailableError
-from core.observability.events import Events, StoreBack, StoreLost
+from core.queue.worker.outage import Outage
 
 _log = logging.getLogger("routemq.queue.worker")
 
@@ -18,27 +18,28 @@ T = TypeVar("T")
 LONGEST = 3.0
 
 
-async def until_reached(call: Callable[[], Awaitable[T]], events: Events, longest: float = LONGEST) -> T:
+async def until_reached(call: Callable[[], Awaitable[T]], outage: Outage, longest: float = LONGEST) -> T:
     """What `call` returns, once the store can be reached; in between, waits with growing, jittered delays, up to
     `longest` seconds.
 
     Raises what else `call` raises.
     """
-    backoff, lost = Backoff(min(0.05, longest), longest), False
-    while True:
-        try:
-            result = await call()
-        except QueueUnavailableError as error:
-            lost, delay = True, backoff.next()
-            events.emit(StoreLost("queue", error, delay))
+    try:
+        return await call()
+    except QueueUnavailableError as error:
+        first = error
+    backoff = Backoff(min(0.05, longest), longest)
+    delay = backoff.next()
+    with outage.waited_for(first, delay):
+        while True:
             await asyncio.sleep(delay)
-        else:
-            if lost:
-                events.emit(StoreBack("queue"))
-            return result
+            try:
+                return await call()
+            except QueueUnavailableError:
+                delay = backoff.next()
 
 
-async def until_answered(call: Callable[[], Awaitable[T]], events: Events, longest: float = LONGEST) -> T:
+async def until_answered(call: Callable[[], Awaitable[T]], outage: Outage, longest: float = LONGEST) -> T:
     """As `until_reached`; an error that nobody foresaw is logged, and the call made again as well.
 
     For the services of a worker: one that died would leave its jobs without leases, or the queue unserved.
@@ -46,7 +47,7 @@ async def until_answered(call: Callable[[], Awaitable[T]], events: Events, longe
     backoff = Backoff(0.5, 30.0)
     while True:
         try:
-            return await until_reached(call, events, longest)
+            return await until_reached(call, outage, longest)
         except Exception:
             delay = backoff.next()
             _log.exception("the store gave an unexpected answer; asking again in %.1f s", delay)

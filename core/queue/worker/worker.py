@@ -18,6 +18,7 @@ from core.queue.worker.executor import Executor, as_exception
 from core.queue.worker.heartbeat import Heartbeat
 from core.queue.worker.memory_guard import watch_memory
 from core.queue.worker.options import WorkerOptions
+from core.queue.worker.outage import Outage
 from core.queue.worker.outcome import Abandoned, Completed, Failed, Outcome, Released, Retry
 from core.queue.worker.producer import Producer
 from core.queue.worker.rescuer import Rescuer
@@ -58,10 +59,11 @@ class Worker:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._all_recorded = asyncio.Event()
-        self._completer = Completer(driver, events, call_hook=executor.call_hook, on_recorded=self._recorded)
-        self._heartbeat = Heartbeat(driver, options.lease, events, on_lost=self._cancel, open_driver=open_driver)
-        self._rescuer = Rescuer(driver, options.queues.names, options.lease, events)
-        self._producer = Producer(driver, options, events, start=self._start)
+        outage = Outage(events)
+        self._completer = Completer(driver, events, outage, call_hook=executor.call_hook, on_recorded=self._recorded)
+        self._heartbeat = Heartbeat(driver, options.lease, outage, on_lost=self._cancel, open_driver=open_driver)
+        self._rescuer = Rescuer(driver, options.queues.names, options.lease, events, outage)
+        self._producer = Producer(driver, options, outage, start=self._start)
 
     @property
     def is_healthy(self) -> bool:

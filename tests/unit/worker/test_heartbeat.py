@@ -15,6 +15,7 @@ from core.observability.events import Event, Events, StoreBack, StoreLost
 from core.queue.driver import Driver
 from core.queue.state import Lease
 from core.queue.worker.heartbeat import Heartbeat
+from core.queue.worker.outage import Outage
 from core.tasks import end_tasks
 from tests.unit.worker.conftest import PROMPT
 
@@ -50,7 +51,7 @@ class Store:
 
     def heartbeat(self, **options: Any) -> Heartbeat:
         driver = cast("Driver", self)
-        given: dict[str, Any] = {"events": Events(), "on_lost": lambda _: None, "open_driver": lambda: driver}
+        given: dict[str, Any] = {"outage": Outage(Events()), "on_lost": lambda _: None, "open_driver": lambda: driver}
         return Heartbeat(driver, LEASE, **given | options)
 
 
@@ -110,7 +111,7 @@ async def test_trouble_is_told_on_the_loop() -> None:
     events.subscribe(Event, lambda event: seen.append((type(event), threading.get_ident())))
     events.subscribe(StoreBack, lambda _: back.set())
     store.troubles = 1
-    beating = asyncio.create_task(store.heartbeat(events=events).run())
+    beating = asyncio.create_task(store.heartbeat(outage=Outage(events)).run())
     await asyncio.wait_for(back.wait(), PROMPT)
     await end_tasks(beating)
     assert seen == [(StoreLost, threading.get_ident()), (StoreBack, threading.get_ident())]
