@@ -17,11 +17,13 @@ MOST = 2**31 - 1
 class QueueSettings(Section):
     model_config = SettingsConfigDict(env_prefix="QUEUE_")
 
-    connection: Literal["database", "redis", "memory"] = Field("database", description="`redis` or `database`")
+    connection: Literal["database", "redis", "memory"] = Field(
+        "database", description="`redis` or `database`; `memory` is for tests"
+    )
     redis_durability: str = Field(
         "memory",
         pattern=r"^(memory|fsync|replicas:[1-9][0-9]{0,2})$",
-        description="what a dispatch into Redis waits for: memory, fsync or replicas:N",
+        description="what a dispatch into Redis waits for: memory, fsync or replicas:N (1 to 999)",
     )
     default: str = Field("default", description="the queue of a job that names none")
     lease: float = Field(

@@ -129,7 +129,7 @@ _WORDS: dict[type[Event], tuple[int, Callable[[Any], str]]] = {
         logging.INFO,
         lambda e: f"kept out a duplicate {e.job} on {e.queue!r}: job {e.job_id} stands for it",
     ),
-    events.JobsRescued: (logging.WARNING, lambda e: f"rescued {e.count} jobs whose worker was lost"),
+    events.JobsRescued: (logging.WARNING, lambda e: f"gave back {e.count} of the jobs whose worker was lost"),
     events.StoreLost: (
         logging.WARNING,
         lambda e: f"cannot reach the {e.what}: {e.exception}; trying again in {e.retry_in:.1f} s",

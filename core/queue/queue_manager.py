@@ -240,26 +240,34 @@ def _known(new: NewJob) -> NewJob:
     return new if dispatches is None else dispatches.known(new)
 
 
-class LaterOptions(TypedDict, total=False):
-    """What a dispatch may ask for whose delay is given already: see QueueManager.push."""
+class _Options(TypedDict, total=False):
+    """What any dispatch may ask for: see QueueManager.push."""
 
     queue: str | None
     unique_for: float | timedelta | None
     unique_by: str | None
 
 
-class PushOptions(LaterOptions, total=False):
+class LaterOptions(_Options, total=False):
+    """The delay is given already."""
+
+    session: AsyncSession | None
+
+
+class ThreadOptions(_Options, total=False):
+    """A session is of the event loop's."""
+
     delay: float | timedelta
 
 
-class SessionOptions(PushOptions, total=False):
-    session: AsyncSession | None
+class PushOptions(LaterOptions, ThreadOptions, total=False):
+    """All."""
 
 
 class Queue:
     """The door to the open manager: `await queue.push(job)`."""
 
-    async def push(self, job: Job, **options: Unpack[SessionOptions]) -> str:
+    async def push(self, job: Job, **options: Unpack[PushOptions]) -> str:
         return await current().push(job, **options)
 
     async def later(self, delay: float | timedelta, job: Job, **options: Unpack[LaterOptions]) -> str:
@@ -286,12 +294,12 @@ queue = Queue()
 _open: list[QueueManager] = []
 
 
-async def dispatch(job: Job, **options: Unpack[SessionOptions]) -> str:
+async def dispatch(job: Job, **options: Unpack[PushOptions]) -> str:
     """Store a job on its queue; returns its id once it is stored (see QueueManager.push)."""
     return await current().push(job, **options)
 
 
-def dispatch_from_thread(job: Job, **options: Unpack[PushOptions]) -> str:
+def dispatch_from_thread(job: Job, **options: Unpack[ThreadOptions]) -> str:
     """`dispatch` for code that runs in a thread: a `def handle(self)` or a controller that is not async."""
     manager = current()
     _refuse_on(manager.loop)
