@@ -145,6 +145,11 @@ class PermanentError(JobError):
 class UnavailableError(RouteMQError):
     """A server cannot be reached. The message names its address; the cause is chained."""
 
+    def __init__(self, message: str = "", *, server: str = "") -> None:
+        super().__init__(message)
+        self.server = server
+        """Which one: the same text for the same server, whatever the message says. Empty where that is not known."""
+
 
 class QueueUnavailableError(UnavailableError):
     """The store of a queue cannot be reached, or gave no answer: what was asked may or may not have happened."""

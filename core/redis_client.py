@@ -127,17 +127,19 @@ def raise_explained(
     error: Exception, client: RedisClient, unavailable: type[UnavailableError] = UnavailableError
 ) -> NoReturn:
     """Raise one of FAULTS as `reached` does: as `unavailable`, or as it is where it is the caller's."""
+    server = f"Redis at {address_of(client)}"
     if _is_out_of_reach(error):
         reason = f": {str(error).rstrip('.')}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
         remedy = "" if isinstance(error, ClosedError) else f" {_REMEDY}"
-        raise unavailable(f"Redis at {address_of(client)} gave no answer{reason}.{remedy}") from error
+        raise unavailable(f"{server} gave no answer{reason}.{remedy}", server=server) from error
     if isinstance(error, MovedError) and not isinstance(client, Cluster):
         raise unavailable(
-            f"Redis at {address_of(client)} is a node of a cluster, and not the one that serves this: {error}. "
-            "Write redis+cluster:// in REDIS_URL."
+            f"{server} is a node of a cluster, and not the one that serves this: {error}. Write redis+cluster:// in "
+            "REDIS_URL.",
+            server=server,
         ) from error
     if is_refusal(error):
-        raise unavailable(f"Redis at {address_of(client)} serves nobody for now: {error}") from error
+        raise unavailable(f"{server} serves nobody for now: {error}", server=server) from error
     raise error
 
 

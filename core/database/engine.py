@@ -262,16 +262,19 @@ class Database:
         if is_race(error) or is_cut_short(error):
             raise QueueUnavailableError(
                 f"The database {self.address} is busy: {reason}. Look for a transaction that stays open, of another "
-                "program for instance."
+                "program for instance.",
+                server=self.address,
             ) from error
         if is_refusing(error):
             raise QueueUnavailableError(
                 f"The database {self.address} takes no work for now: {reason}. See to that server, or let DATABASE_URL "
-                "name another."
+                "name another.",
+                server=self.address,
             ) from error
         if is_unreachable(error):
             raise QueueUnavailableError(
-                f"The database {self.address} cannot be reached: {reason}. Start it, or correct DATABASE_URL."
+                f"The database {self.address} cannot be reached: {reason}. Start it, or correct DATABASE_URL.",
+                server=self.address,
             ) from error
         raise error
 

@@ -59,5 +59,5 @@ class RedisWindow:
             async with reached(client):
                 wait = await script(keys=[redis_manager.key(f"rate-limit:{key}")], args=[self._limit, window])
         except UnavailableError as error:
-            raise UnavailableError(f"cannot count for rate limits: {error}") from error
+            raise UnavailableError(f"cannot count for rate limits: {error}", server=error.server) from error
         return cast(int, wait) / _MICROSECONDS

@@ -66,15 +66,17 @@ class ConfirmedWrites:
             lacks = await written.lacks(durability)
         except FAULTS as error:
             self._is_able = False
-            raise QueueUnavailableError(self._unconfirmed_by(durability, str(error))) from error
+            raise self._not_confirmed(durability, str(error)) from error
         if lacks:
             lack = f"after {CONFIRMED_WITHIN:g} s, {' and '.join(sorted(lacks))}"
-            raise QueueUnavailableError(self._unconfirmed_by(durability, lack))
+            raise self._not_confirmed(durability, lack)
 
-    def _unconfirmed_by(self, durability: Durability, reason: str) -> str:
-        return (
-            f"Redis at {address_of(self._client)} took the jobs, and has not confirmed what QUEUE_REDIS_DURABILITY="
-            f"{durability} asks for: {reason}. {durability.remedy}"
+    def _not_confirmed(self, durability: Durability, reason: str) -> QueueUnavailableError:
+        server = f"Redis at {address_of(self._client)}"
+        return QueueUnavailableError(
+            f"{server} took the jobs, and has not confirmed what QUEUE_REDIS_DURABILITY={durability} asks for: "
+            f"{reason}. {durability.remedy}",
+            server=server,
         )
 
 

@@ -34,7 +34,7 @@ async def _require_of(ask: Ask, server: str, durability: Durability) -> None:
         lack = durability.lack(await ask(*durability.wait(_AT_ONCE)))
     except ResponseError as error:
         if "replica instances" in str(error):  # it was the master a moment ago
-            raise QueueUnavailableError(f"{server} is a replica for now: {error}") from error
+            raise QueueUnavailableError(f"{server} is a replica for now: {error}", server=server) from error
         if _is_passing(error):
             raise
         raise SettingError(_unusable(durability, f"{server} answers {str(error)!r}")) from error
@@ -43,7 +43,8 @@ async def _require_of(ask: Ask, server: str, durability: Durability) -> None:
     if lack:
         raise QueueUnavailableError(
             f"{server} was given no job, as it cannot do for now what QUEUE_REDIS_DURABILITY={durability} asks for: of "
-            f"the data it has, {lack}. {durability.remedy}"
+            f"the data it has, {lack}. {durability.remedy}",
+            server=server,
         )
 
 

@@ -58,6 +58,7 @@ async def test_a_database_that_is_not_there_is_named_without_its_password(url: s
     with pytest.raises(QueueUnavailableError) as unavailable:
         await database.ping()
     assert address in str(unavailable.value)
+    assert unavailable.value.server == address
     assert "DATABASE_URL" in str(unavailable.value)
     assert "secret" not in str(unavailable.value)
     assert unavailable.value.__cause__ is not None

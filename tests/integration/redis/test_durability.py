@@ -222,8 +222,11 @@ async def test_the_replicas_that_have_confirmed_are_counted(replicated: Replicat
     async with driver_of(master.url, "replicas:1") as driver:
         await driver.ping()
         replica.freeze()
-        with pytest.raises(QueueUnavailableError, match=r"after 0\.2 s, 0 of 1 replicas have it\. See that they are"):
+        with pytest.raises(
+            QueueUnavailableError, match=r"after 0\.2 s, 0 of 1 replicas have it\. See that they are"
+        ) as lacking:
             await driver.push([new_job()])
+        assert lacking.value.server == f"Redis at 127.0.0.1:{master.port}"
         replica.thaw()
 
 
@@ -259,7 +262,8 @@ async def test_a_server_that_lacks_replicas_is_waited_for_before_anything_is_pus
             for use in (driver.ping, lambda: driver.push([new_job()])):
                 with pytest.raises(QueueUnavailableError, match="0 of 1 replicas") as lacking:
                     await use()
-                assert f"127.0.0.1:{server.port}" in str(lacking.value)
+                assert f"Redis at 127.0.0.1:{server.port} was given no job" in str(lacking.value)
+                assert lacking.value.server == f"Redis at 127.0.0.1:{server.port}"
             assert await driver.size(QUEUE) == 0
             with ValkeyProcess(None, "--replicaof", f"127.0.0.1 {server.port}"):
                 await eventually(lambda: _answers(driver))

@@ -109,8 +109,11 @@ async def test_a_redis_that_gives_no_answer_is_told_as_such(
     redis_manager.bind(client, "")
     restartable_redis.freeze()
     try:
-        with pytest.raises(UnavailableError, match=r"cannot count for rate limits: Redis .* gave no answer within"):
+        with pytest.raises(
+            UnavailableError, match=r"cannot count for rate limits: Redis .* gave no answer within"
+        ) as away:
             await asyncio.wait_for(RedisWindow(1, 60).take("key"), 10)
+        assert away.value.server == f"Redis at 127.0.0.1:{restartable_redis.port}"
     finally:
         redis_manager.unbind(client, "")
         restartable_redis.thaw()

@@ -30,6 +30,7 @@ def test_a_database_that_is_busy_is_not_called_away(error: DBAPIError) -> None:
     with pytest.raises(QueueUnavailableError, match=r"mysql://h/n is busy: .*(locked|deadlock|Lock wait)") as busy:
         Database("mysql://user:hush@h/n").explain(error)
     assert "Start it" not in str(busy.value)
+    assert busy.value.server == "mysql://h/n"
     assert busy.value.__cause__ is error
 
 
@@ -76,6 +77,7 @@ def test_a_server_that_refuses_all_work_is_waited_for(code: str | int) -> None:
     with pytest.raises(QueueUnavailableError, match=r"h/n takes no work for now: .*said by") as refusing:
         Database("mysql://h/n").explain(_raised(code))
     assert "DATABASE_URL" in str(refusing.value)
+    assert refusing.value.server == "mysql://h/n"
     assert is_unreachable(_raised(code))
 
 

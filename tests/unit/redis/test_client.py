@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedSSLConnection
+from redis.exceptions import MovedError, OutOfMemoryError
 
 from config.redis import RedisSettings
 from core.errors import UnavailableError
@@ -57,3 +58,19 @@ def test_of_a_connection_that_this_process_closed_the_reason_is_told_and_no_reme
     with pytest.raises(UnavailableError) as caught:
         raise_explained(ClosedError("the node has left the cluster"), client_of("redis+cluster://a"))
     assert str(caught.value) == "Redis at a:6379 (a cluster) gave no answer: the node has left the cluster."
+    assert caught.value.server == "Redis at a:6379 (a cluster)"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OutOfMemoryError("full"), "serves nobody for now: full"),
+        (MovedError("7 b:6379"), "is a node of a cluster"),
+        (TimeoutError(), "gave no answer within"),
+    ],
+)
+def test_what_is_waited_for_names_the_server(error: Exception, said: str) -> None:
+    """In the same words, whatever has happened to it: by them, those that wait for one server know each other."""
+    with pytest.raises(UnavailableError, match=said) as caught:
+        raise_explained(error, client_of("redis://u:hush@a/1"))
+    assert caught.value.server == "Redis at a:6379/1"
