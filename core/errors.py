@@ -145,10 +145,12 @@ class PermanentError(JobError):
 class UnavailableError(RouteMQError):
     """A server cannot be reached. The message names its address; the cause is chained."""
 
-    def __init__(self, message: str = "", *, server: str = "") -> None:
-        super().__init__(message)
+    server = ""
+    """Which one: the same text for the same server, whatever the message says. Empty where that is not known."""
+
+    def __init__(self, *args: object, server: str = "") -> None:
+        super().__init__(*args)
         self.server = server
-        """Which one: the same text for the same server, whatever the message says. Empty where that is not known."""
 
 
 class QueueUnavailableError(UnavailableError):

@@ -153,7 +153,11 @@ def _problems_of_ordering_key(cls: type[Job]) -> Iterator[str]:
 
 def _can_be_called(function: Callable[..., Any], *arguments: Any) -> bool:
     try:
-        signature(function).bind(*arguments)
+        parameters = signature(function, follow_wrapped=False)
+    except ValueError:  # it tells nobody
+        return True
+    try:
+        parameters.bind(*arguments)
     except TypeError:
         return False
     return True

@@ -64,6 +64,14 @@ class Dispatches:
         if len(self._stored) < 2 * _MOST:
             self._stored[job_id] = standing
 
+    def give_back(self, new: NewJob) -> None:
+        """What it was dispatched in was rolled back: the next dispatch alike in this try is the same."""
+        kept = [job for job in self._this_try if job.job_id != new.job_id]
+        if len(kept) < len(self._this_try):
+            self._this_try = kept
+            self._unmatched[new.job_id] = new
+            self._by_identity.setdefault(_identity(new), []).append(new)
+
     def standing(self, job_id: str) -> str | None:
         """What an earlier try's dispatch of this job has returned, if it did."""
         return self._stored.get(job_id)

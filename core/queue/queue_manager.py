@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from core.clock import CENTURY, Clock, SystemClock, in_seconds
@@ -89,19 +88,18 @@ class QueueManager:
         """
         new = self._prepare(job, queue, _seconds(delay), unique_for, unique_by)
         dispatches = current_dispatches()
+        standing = None
         if dispatches is not None:
             new = dispatches.known(new)
             standing = dispatches.standing(new.job_id)
-            if standing is not None:
-                job.job_id = standing
-                return standing
-        stored = partial(self._stored, new, dispatches)
-        if session is None:
-            job.job_id = await self._commit(new).add(new)
-            stored(job.job_id)
+        if session is not None:
+            job.job_id = await self._push_within(session, new, dispatches, standing)
+        elif standing is not None:
+            job.job_id = standing
         else:
-            job.job_id = await self._push_within(session, new, stored)
-        if job.job_id != new.job_id:
+            job.job_id = await self._commit(new).add(new)
+            self._stored(new, dispatches, job.job_id)
+        if standing is None and job.job_id != new.job_id:
             self._events.emit(JobDeduplicated(job.job_id, job_name(type(job)), new.queue))
         return job.job_id
 
@@ -211,19 +209,35 @@ class QueueManager:
         if standing == new.job_id:
             self._events.emit(JobsDispatched(new.queue, 1))
 
-    async def _push_within(self, session: AsyncSession, new: NewJob, stored: Callable[[str], None]) -> str:
-        """Store a job in a session's transaction; returns its id, or that of the job that stands for it. Calls `stored`
-        with that once it is committed."""
+    async def _push_within(
+        self, session: AsyncSession, new: NewJob, dispatches: Dispatches | None, standing: str | None
+    ) -> str:
+        """Store a job in a session's transaction, unless an earlier try's dispatch has told of what is `standing` for
+        it; returns the id of what stands."""
         from core.database.after_commit import after_commit
 
         driver = transactional(self.driver())
         require_session_of(self._database, session)
-        standing = await driver.push_within(await session.connection(), [new])
-        job_id = standing.get(new.job_id, new.job_id)
-        if job_id == new.job_id:
-            after_commit(session.sync_session, lambda: driver.announce([new]))
-        after_commit(session.sync_session, lambda: stored(job_id))
-        return job_id
+        connection = await session.connection()
+        pushed: str | None = None
+
+        def committed() -> None:
+            if pushed is None:
+                return
+            if pushed == new.job_id:
+                driver.announce([new])
+            # A transaction around the session's, which somebody else ends, may yet be rolled back.
+            self._stored(new, None if connection.in_transaction() else dispatches, pushed)
+
+        def rolled_back() -> None:
+            if dispatches is not None:
+                dispatches.give_back(new)
+
+        after_commit(session.sync_session, committed, rolled_back)
+        if standing is not None:
+            return standing
+        pushed = (await driver.push_within(connection, [new])).get(new.job_id, new.job_id)
+        return pushed
 
 
 def _no_job(given: Any) -> DispatchError:
@@ -231,7 +245,7 @@ def _no_job(given: Any) -> DispatchError:
         what = f"the class {given.__qualname__}; give it one job of it: {given.__qualname__}(…)"
     else:
         what = f"a {type(given).__qualname__}; give it an instance of a subclass of Job"
-    return DispatchError(f"What is dispatched is {what}. Nothing was stored.")
+    return DispatchError(f"What is dispatched is {what}. It was not stored.")
 
 
 def _known(new: NewJob) -> NewJob:

@@ -9,8 +9,8 @@ from typing import Any
 
 from core.job import HOOKS, OF_THE_CLASS, OPTIONS, RESERVED, Job, field_types
 
-_CLOSE = 0.8
-"""How much alike two names are: `max_retries` and `max_tries` by 0.9, of 1."""
+_CLOSE = 0.85
+"""How much alike two names are: `max_retries` and `max_tries` by 0.9, of 1; `conversion` and `version` by 0.82."""
 
 _OPTIONS = sorted({*OPTIONS, *OF_THE_CLASS, "queue", "execution"})
 _SAID_ELSEWHERE = {
@@ -46,7 +46,7 @@ def near_options(cls: type[Job]) -> Iterator[str]:
         ):
             continue
         if name in _SAID_ELSEWHERE:
-            yield f"{name} is no option and changes nothing; {_SAID_ELSEWHERE[name]}"
+            yield f"{name} is no option of RouteMQ's; {_SAID_ELSEWHERE[name]}"
         for option in get_close_matches(name, _OPTIONS, n=1, cutoff=_CLOSE):
             yield f"{name} is no option and changes nothing; is it {option}?"
 

@@ -22,8 +22,8 @@ Host: TypeAlias = tuple[str, int]
 
 _PORT, _SENTINEL_PORT = 6379, 26379
 _OF_SENTINELS = "sentinel_"
-_IN_DATABASE = re.compile("/?|/[0-9]+", re.ASCII)
-"""Paths."""
+_DATABASE = re.compile("/?|/[0-9]+/?")
+"""A path."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ RedisAddress: TypeAlias = ServerAddress | SentinelAddress | ClusterAddress
 
 def read_url(url: str) -> RedisAddress:
     """Raises ValueError for what is no such URL, in words that hold nothing of it: there may be a password in it."""
+    text = url.strip()
     try:
-        return _read(urlsplit(url), url)
+        return _read(urlsplit(text), text)
     except _UrlError:
         raise
     except ValueError:
@@ -83,16 +84,16 @@ class _UrlError(ValueError):
 
 
 def _read(url: SplitResult, text: str) -> RedisAddress:
-    if not text[len(url.scheme) :].startswith("://"):  # where only the // is missing, redis-py takes localhost
-        raise ValueError
     match url.scheme.partition("+"):
         case ("redis" | "rediss", "+", "sentinel"):
             return _sentinel_address(url)
         case ("redis" | "rediss", "+", "cluster"):
             return _cluster_address(url)
         case ("redis" | "rediss", "", ""):
+            if not text[len(url.scheme) :].startswith("://"):  # of which redis-py makes localhost
+                raise ValueError
             _port(url, _PORT)
-            if not _IN_DATABASE.fullmatch(url.path):  # of which redis-py makes 0, or 01 of 0/1
+            if not _DATABASE.fullmatch(unquote(url.path)):  # of which it makes 0, or 01 of 0/1
                 raise _UrlError("what follows the host is no number of a database")
     return ServerAddress(dict(parse_url(text)))
 

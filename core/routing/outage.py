@@ -148,14 +148,11 @@ class _Line:
     async def _pace(self) -> None:
         while True:
             await self._clock.sleep(self._delays.next())
-            self._call(1)
+            self._call(_CALLED if self._answers else 1)
 
     def _is_answered(self, *, is_through: bool) -> None:
         self._answers += 1
-        if is_through:
-            self._call(_CALLED)
-        else:
-            self._call(1 if self._answers < _SURE else 2)
+        self._call(_CALLED if is_through or self._answers >= _SURE else 1)
 
     def _call(self, number: int) -> None:
         while number and self._calls:

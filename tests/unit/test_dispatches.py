@@ -37,10 +37,14 @@ class Forgetful(MemoryDriver):
     def __init__(self) -> None:
         super().__init__()
         self.answers_lost = 0
+        self.refusals = 0
         self.pushed: list[str] = []
 
     async def push(self, jobs: Sequence[NewJob]) -> Mapping[str, str]:
         self.pushed += [job.job_id for job in jobs]
+        if self.refusals:
+            self.refusals -= 1
+            raise QueueUnavailableError("nothing is stored")
         standing = await super().push(jobs)
         if self.answers_lost:
             self.answers_lost -= 1
@@ -112,6 +116,23 @@ async def test_a_job_that_is_stored_is_not_pushed_again(
     assert ids[1][0] == ids[0][0]
     assert driver.pushed == [ids[1][0], ids[1][1], ids[1][1]]
     assert len(told) == 2
+
+
+async def test_what_is_stored_goes_before_what_was_tried_in_vain(manager: QueueManager, driver: Forgetful) -> None:
+    driver.refusals = 1
+    ids: list[str] = []
+
+    async def controller() -> None:
+        if not ids:
+            with pytest.raises(QueueUnavailableError):
+                await dispatch(Alarm(pump=7))
+        ids.append(await dispatch(Alarm(pump=7)))
+        if len(ids) == 1:
+            raise ValueError("once more")
+
+    await handle(controller)
+    assert ids == [ids[0]] * 2
+    assert await driver.size("default") == 1
 
 
 async def test_what_a_bulk_has_stored_is_not_pushed_again_even_when_it_is_done(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import wraps
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -257,6 +259,16 @@ async def async_key(self: Job) -> str:
     return "a"
 
 
+def supplied(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator's work."""
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        return function(*arguments, "more")
+
+    return call
+
+
 def defined(**words: Any) -> type[Job]:
     return type("Defined", (Job,), {"__module__": __name__, **words})
 
@@ -302,11 +314,14 @@ def test_what_a_class_cannot_say_is_refused_when_it_is_defined(words: dict[str, 
         {"version": 2, "upgrade": staticmethod(upgrade)},
         {"version": 2, "upgrade": classmethod(lambda cls, data, version: data)},
         {"version": 2, "upgrade": classmethod(lambda cls, *more: more[0])},
+        {"version": 2, "upgrade": staticmethod(max)},
+        {"version": 2, "upgrade": staticmethod(supplied(lambda data, version, more: data))},
         {"version": 1},
         {"ordering_key": "device_id"},
         {"ordering_key": lambda self: "a"},
         {"ordering_key": staticmethod(lambda: "a")},
         {"ordering_key": lambda self, more=1: "a"},
+        {"ordering_key": supplied(lambda self, more: "a")},
         {"ordering_key": None},
     ],
     ids=lambda words: " ".join(words),

@@ -262,7 +262,7 @@ async def test_a_job_that_cannot_be_stored_reaches_no_store(manager: QueueManage
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (Blob, r"What is dispatched is the class Blob; give it one job of it: Blob\(…\)\. Nothing was stored"),
+        (Blob, r"What is dispatched is the class Blob; give it one job of it: Blob\(…\)\. It was not stored"),
         (str, "is the class str;"),
         ("a job", "What is dispatched is a str; give it an instance of a subclass of Job"),
         (None, "is a NoneType;"),

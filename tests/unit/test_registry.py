@@ -164,6 +164,7 @@ def test_an_attribute_that_is_called_almost_like_an_option_is_told_of(caplog: py
         time_out = 3
         orderingkey = "to"
         versions = 2
+        conversion = "no option"
         address = "no option"
         retry_afters: int = 1  # a field
 
@@ -192,4 +193,4 @@ def test_an_attribute_that_is_called_almost_like_an_option_is_told_of(caplog: py
 def test_what_is_said_elsewhere_is_told_of(word: str, why: str, caplog: pytest.LogCaptureFixture) -> None:
     hurried = type("Hurried", (Letter,), {word: "to"})
     JobRegistry([hurried]).require_runnable()
-    assert caplog.messages == [f"{job_name(hurried)}.{word} is no option and changes nothing; {why}"]
+    assert caplog.messages == [f"{job_name(hurried)}.{word} is no option of RouteMQ's; {why}"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from core.observability.events import Events, StoreBack, StoreLost
@@ -18,29 +16,20 @@ class Outage:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._waiting = 0
-
-    @contextmanager
-    def waited_for(self, error: Exception, retry_in: float) -> Iterator[None]:
-        """A service calls the store again and again, for the first time in `retry_in` seconds; the block is left with
-        an answer, be it an error, or by being cancelled."""
-        self.begin(error, retry_in)
-        is_back = True
-        try:
-            yield
-        except asyncio.CancelledError:
-            is_back = False
-            raise
-        finally:
-            self.end(is_back=is_back)
+        self._is_back = False  # one has an answer
 
     def begin(self, error: Exception, retry_in: float) -> None:
+        """A service waits, and calls the store again, for the first time in `retry_in` seconds."""
         self._waiting += 1
         if self._waiting == 1:
+            self._is_back = False
             self._events.emit(StoreLost(_STORE, error, retry_in))
 
     def end(self, *, is_back: bool) -> None:
+        """It does not wait any more: it has an answer, or else was ended."""
         self._waiting -= 1
-        if is_back and not self._waiting:
+        self._is_back |= is_back
+        if self._is_back and not self._waiting:
             self._events.emit(StoreBack(_STORE))
 
 

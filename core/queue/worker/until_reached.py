@@ -27,16 +27,22 @@ async def until_reached(call: Callable[[], Awaitable[T]], outage: Outage, longes
     try:
         return await call()
     except QueueUnavailableError as error:
-        first = error
-    backoff = Backoff(min(0.05, longest), longest)
-    delay = backoff.next()
-    with outage.waited_for(first, delay):
+        backoff = Backoff(min(0.05, longest), longest)
+        delay = backoff.next()
+        outage.begin(error, delay)
+    is_back = True  # with whatever answer, be it an error
+    try:
         while True:
             await asyncio.sleep(delay)
             try:
                 return await call()
             except QueueUnavailableError:
                 delay = backoff.next()
+    except asyncio.CancelledError:
+        is_back = False
+        raise
+    finally:
+        outage.end(is_back=is_back)
 
 
 async def until_answered(call: Callable[[], Awaitable[T]], outage: Outage, longest: float = LONGEST) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,7 @@ async def test_what_fails_after_the_commit_leaves_it_standing(
         await dispatch(SendInvoice(), session=session)
         await session.commit()
     assert await queue.size() == 1
-    assert "the commit stands" in caplog.text
+    assert "its outcome stands" in caplog.text
 
 
 async def test_an_engine_of_the_apps_own_to_the_same_database_will_do(database: Database) -> None:
@@ -394,3 +395,92 @@ async def test_a_controller_that_raises_is_told_of_the_same_job_that_stands_for_
     await handle(controller)
     assert ids == [held, held]
     assert len(driver.within) == 1
+
+
+async def test_a_transaction_around_the_sessions_own_decides(database: Database, driver: Listening) -> None:
+    """A session that joins one does not end it by its commit."""
+    ids = list[str]()
+
+    async def controller() -> None:
+        async with database.engine.begin() as connection:
+            async with AsyncSession(bind=connection) as session:
+                ids.append(await dispatch(SendInvoice(order="1"), session=session))
+                await session.commit()
+            if len(ids) == 1:
+                raise Raised
+
+    await handle(controller)
+    assert ids == [ids[0]] * 2
+    assert await queue.size() == 1
+    assert driver.announced == ids
+
+
+async def test_a_controller_whose_first_transaction_fails_in_each_try_dispatches_once(driver: Listening) -> None:
+    tries, ids = count(), list[str]()
+
+    async def controller() -> None:
+        is_first = next(tries) == 0
+        for fails in (True, False):
+            with suppress(ValueError):
+                async with await Order.get_session() as session:
+                    ids.append(await dispatch(SendInvoice(order="1"), session=session))
+                    if fails:
+                        raise ValueError("on purpose")
+                    await session.commit()
+        if is_first:
+            raise Raised
+
+    await handle(controller)
+    assert ids == [ids[0]] * 4
+    assert await queue.size() == 1
+
+
+async def test_two_that_are_alike_are_two_also_when_their_transaction_is_repeated(driver: Listening) -> None:
+    tries = count()
+
+    async def controller() -> None:
+        is_first = next(tries) == 0
+        for fails in (True, False):
+            async with await Order.get_session() as session:
+                for _ in range(2):
+                    await dispatch(SendInvoice(order="1"), session=session)
+                await (session.rollback() if fails else session.commit())
+        if is_first:
+            raise Raised
+
+    await handle(controller)
+    assert await queue.size() == 2
+
+
+async def test_two_that_are_alike_are_two_after_one_was_rolled_back_twice(driver: Listening) -> None:
+    tries = count()
+
+    async def controller() -> None:
+        if next(tries) == 0:
+            for _ in range(2):
+                async with await Order.get_session() as session:
+                    await dispatch(SendInvoice(order="1"), session=session)
+            raise Raised
+        async with await Order.get_session() as session:
+            for _ in range(2):
+                await dispatch(SendInvoice(order="1"), session=session)
+            await session.commit()
+
+    await handle(controller)
+    assert await queue.size() == 2
+
+
+async def test_a_savepoint_that_is_rolled_back_gives_its_job_back(driver: Listening) -> None:
+    ids = list[str]()
+
+    async def controller() -> None:
+        async with await Order.get_session() as session:
+            savepoint = await session.begin_nested()
+            ids.append(await dispatch(SendInvoice(order="1"), session=session))
+            await savepoint.rollback()
+            ids.append(await dispatch(SendInvoice(order="1"), session=session))
+            await session.commit()
+
+    await handle(controller)
+    assert ids == [ids[0]] * 2
+    assert await queue.size() == 1

@@ -274,6 +274,25 @@ async def test_who_needs_two_servers_waits_for_each(clock: PassingClock, wait: W
     assert all(task.done() for task in waiting)
 
 
+@pytest.mark.parametrize(("number", "within"), [(100, 9), (MANY, 13)])
+async def test_who_needs_one_server_is_not_kept_for_long_by_those_that_need_a_slow_one_as_well(
+    clock: PassingClock, wait: Wait, number: int, within: float
+) -> None:
+    """Which they learn only after three seconds; until then, nobody knows that the first is back."""
+    servers = Servers(clock, "here", "there")
+
+    async def action() -> None:
+        await servers.asks("here", takes=3)()
+        await servers.asks("there")()
+
+    wait(*[action] * number)
+    few = wait(*[servers.asks("here")] * 10)
+    await clock.go_on(20)
+    servers.away.remove("here")
+    await clock.go_on(within)
+    assert all(task.done() for task in few)
+
+
 async def test_what_names_no_server_is_waited_for_by_its_type(clock: PassingClock, wait: Wait) -> None:
     away = True
 
@@ -286,6 +305,9 @@ async def test_what_names_no_server_is_waited_for_by_its_type(clock: PassingCloc
 
     class Other(QueueUnavailableError):
         """Such as an app may have."""
+
+        def __init__(self, text: str) -> None:
+            self.text = text
 
     others = wait(*[asks(Other)] * MANY)
     few = wait(*[asks(QueueUnavailableError)] * 10)

@@ -100,3 +100,10 @@ async def test_who_stops_waiting_does_not_say_that_it_is_back(wait: Wait, told: 
     alone = await wait()
     await end_tasks(alone.task)
     assert kinds(told) == [StoreLost, StoreBack, StoreLost]
+
+
+async def test_that_one_has_an_answer_is_told_though_the_last_to_wait_is_ended(wait: Wait, told: list[Event]) -> None:
+    one, other = await wait(), await wait()
+    await one.ends("there")
+    await end_tasks(other.task)
+    assert kinds(told) == [StoreLost, StoreBack]
