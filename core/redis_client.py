@@ -127,7 +127,7 @@ def raise_explained(
     error: Exception, client: RedisClient, unavailable: type[UnavailableError] = UnavailableError
 ) -> NoReturn:
     """Raise one of FAULTS as `reached` does: as `unavailable`, or as it is where it is the caller's."""
-    server = f"Redis at {address_of(client)}"
+    server = server_of(client)
     if _is_out_of_reach(error):
         reason = f": {str(error).rstrip('.')}" if str(error) else f" within {ANSWER_TIMEOUT:g} s"
         remedy = "" if isinstance(error, ClosedError) else f" {_REMEDY}"
@@ -148,6 +148,11 @@ def is_read_only(reply: object) -> bool:
     if isinstance(reply, ReadOnlyError):
         return True
     return isinstance(reply, ResponseError) and _READ_ONLY.search(str(reply)) is not None
+
+
+def server_of(client: RedisClient) -> str:
+    """How messages name it, and errors say which server was away."""
+    return f"Redis at {address_of(client)}"
 
 
 def address_of(client: RedisClient) -> RedisAddress:

@@ -8,20 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from core.clock import SystemClock
 from core.errors import QueueUnavailableError
 from core.job import Job
-from core.mqtt.message import IncomingMessage
 from core.observability.events import Events, JobsDispatched
 from core.queue.dispatches import current_dispatches
 from core.queue.drivers.memory import MemoryDriver
 from core.queue.queue_manager import QueueManager, dispatch, queue
 from core.queue.state import NewJob
-from core.router import Router
-from core.routing.handling import MessageHandler
-from core.routing.table import RouteTable
-
-MESSAGE = IncomingMessage("pumps/7", b"", qos=1)
+from tests.handled import handle
 
 
 class Alarm(Job):
@@ -52,11 +46,6 @@ class Forgetful(MemoryDriver):
         return standing
 
 
-class AtOnce(SystemClock):
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
 def driver() -> Forgetful:
     return Forgetful()
@@ -75,21 +64,6 @@ async def manager(driver: Forgetful, told: list[JobsDispatched]) -> AsyncIterato
     await manager.open()
     yield manager
     await manager.close()
-
-
-Handle = Callable[..., MessageHandler]
-
-
-async def handle(controller: Callable[..., object], *, times: int = 1) -> None:
-    router = Router()
-    router.on("pumps/{pump}", controller)
-
-    async def record(*failure: object) -> None:
-        raise AssertionError(failure)
-
-    handler = MessageHandler(RouteTable([router]), events=Events(), record_failure=record, clock=AtOnce())
-    for _ in range(times):
-        await handler.handle(MESSAGE)
 
 
 async def test_a_job_whose_push_was_not_answered_is_there_once(manager: QueueManager, driver: Forgetful) -> None:

@@ -19,7 +19,7 @@ from core.queue.drivers.durability import Durability
 from core.queue.drivers.durable_servers import require
 from core.queue.drivers.pipelined_connection import Command, PipelinedConnection, Replies
 from core.queue.drivers.scripts import Scripts
-from core.redis_client import ANSWER_TIMEOUT, FAULTS, RedisClient, address_of
+from core.redis_client import ANSWER_TIMEOUT, FAULTS, RedisClient, server_of
 
 CONFIRMED_WITHIN = 0.8 * ANSWER_TIMEOUT
 """Seconds. Less than the silence that ends a connection: the server is to say what is missing."""
@@ -72,7 +72,7 @@ class ConfirmedWrites:
             raise self._not_confirmed(durability, lack)
 
     def _not_confirmed(self, durability: Durability, reason: str) -> QueueUnavailableError:
-        server = f"Redis at {address_of(self._client)}"
+        server = server_of(self._client)
         return QueueUnavailableError(
             f"{server} took the jobs, and has not confirmed what QUEUE_REDIS_DURABILITY={durability} asks for: "
             f"{reason}. {durability.remedy}",

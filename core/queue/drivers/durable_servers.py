@@ -8,7 +8,7 @@ from core.errors import QueueUnavailableError, SettingError
 from core.queue.drivers.cluster_connection import ClusterConnection
 from core.queue.drivers.durability import Ask, Durability
 from core.queue.drivers.pipelined_connection import PipelinedConnection
-from core.redis_client import FAULTS, RedisClient, address_of, is_refusal, raise_explained
+from core.redis_client import FAULTS, RedisClient, is_refusal, raise_explained, server_of
 
 _AT_ONCE = 0.001
 """Seconds: nothing was written over this connection, so there is nothing to wait for."""
@@ -24,7 +24,7 @@ async def require(
     """
     try:
         for each in await connection.masters():
-            await _require_of(each.ask, f"Redis at {address_of(client)}", durability)
+            await _require_of(each.ask, server_of(client), durability)
     except FAULTS as error:
         raise_explained(error, client, QueueUnavailableError)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -15,22 +14,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.clock import SystemClock
 from core.database.bound import bind, unbind
 from core.database.engine import Database
 from core.errors import DispatchError
 from core.job import Job
 from core.model import Model
-from core.mqtt.message import IncomingMessage
 from core.observability.events import Event, Events, JobsDispatched
 from core.queue.driver import Driver
 from core.queue.drivers.database import DatabaseDriver
 from core.queue.drivers.memory import MemoryDriver
 from core.queue.queue_manager import DispatchOptions, QueueManager, dispatch, queue
 from core.queue.state import NewJob
-from core.router import Router
-from core.routing.handling import MessageHandler
-from core.routing.table import RouteTable
+from tests.handled import handle
 
 
 class Order(Model):
@@ -307,22 +302,6 @@ async def test_nothing_is_done_to_the_session_of_a_job_that_cannot_be_stored(dri
 
 class Raised(Exception):
     """By a controller, once its work is done."""
-
-
-async def handle(controller: Callable[[], Awaitable[None]]) -> None:
-    router = Router()
-    router.on("orders", controller)
-
-    async def record(*failure: object) -> None:
-        raise AssertionError(failure)
-
-    handler = MessageHandler(RouteTable([router]), events=Events(), record_failure=record, clock=AtOnce())
-    await handler.handle(IncomingMessage("orders", b"", qos=1))
-
-
-class AtOnce(SystemClock):
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("is_done", [False, True])
